@@ -2,7 +2,7 @@
 -- schema orderd. Migrations (orderd migrate up) are another user's, with ALL on
 -- the schema. What happened stays: no UPDATE and no DELETE on order_events,
 -- stock_flows, stock_moves, order_items, refund_items, refund_approvals,
--- bill_files, bill_hands and trail.
+-- bill_files, bill_hands, difference_notes, day_closings, day_closing_parts and trail.
 -- A test runs the service's flows with exactly these.
 CREATE USER 'orderd'@'127.0.0.1' IDENTIFIED BY 'PASSWORD';
 GRANT SELECT ON orderd.* TO 'orderd'@'127.0.0.1';
@@ -14,6 +14,9 @@ GRANT INSERT ON orderd.refund_approvals TO 'orderd'@'127.0.0.1';
 GRANT INSERT ON orderd.bill_files TO 'orderd'@'127.0.0.1';
 GRANT INSERT ON orderd.bill_hands TO 'orderd'@'127.0.0.1';
 GRANT INSERT ON orderd.trail TO 'orderd'@'127.0.0.1';
+GRANT INSERT ON orderd.difference_notes TO 'orderd'@'127.0.0.1';
+GRANT INSERT ON orderd.day_closings TO 'orderd'@'127.0.0.1';
+GRANT INSERT ON orderd.day_closing_parts TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.matched_across TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.bill_chunks TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.events_out TO 'orderd'@'127.0.0.1';

@@ -89,7 +89,7 @@ var limits = []struct {
 	}},
 	{"Reconciliation", []string{
 		"reconcile.billHour", "reconcile.catchUpDays", "reconcile.chunkSize", "reconcile.healPage",
-		"reconcile.leaseFor",
+		"reconcile.leaseFor", "reconcile.importRows", "reconcile.MaxImport",
 	}},
 }
 

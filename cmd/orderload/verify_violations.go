@@ -367,6 +367,17 @@ var violations = []violation{
 			"'ALL', 'new', '');UPDATE differences SET bill_date = '1999-01-06', run_no = 0, resolved_by = " +
 			"'reconciler', resolved_at = 2, resolution = 'in the bill of another day' WHERE id = 'diff3'",
 		"books.ended"},
+	{isNone, "ghost5",
+		"INSERT INTO difference_notes (difference_id, ref, what, word, body, who, how, at) VALUES ('ghost5', 'n', " +
+			"'comment', '', 'x', 'eve', '', 1)",
+		"books.notes"},
+	{isNone, "1999-01-07",
+		"INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, " +
+			"previous_sha256) VALUES ('1999-01-07', 1, '', '', '', 1, '', '', '', '')",
+		"books.closings"},
+	{isNone, "1999-01-08",
+		"INSERT INTO day_closing_parts (bill_date, seq, name, part, body) VALUES ('1999-01-08', 1, 'x', 0, 'x')",
+		"books.proofs"},
 	// People, and what waits for them.
 	{isNone, "eve",
 		"INSERT INTO operator_tokens (name, role, sha256, created_by, created_at) VALUES ('eve', 'root', 'x', " +

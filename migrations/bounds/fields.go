@@ -39,8 +39,11 @@ var (
 	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
 		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
 			"differences.proposed_why differences.resolved_why bill_hands.why stock_gates.reason " +
-			"write_offs.proposed_why write_offs.written_off_why trail.reason",
+			"write_offs.proposed_why write_offs.written_off_why day_closings.why trail.reason",
 		Why: "the width of the narrowest of its columns"}
+	// Comment is what a person says about a difference.
+	Comment = Field{Name: "comment", Least: 1, Most: 500, Unit: Characters, Of: Line, Columns: "difference_notes.body",
+		Why: "the width of its column; some sentences"}
 	// Sale is the name of a flash sale; one of a single SKU has the SKU's.
 	Sale = Field{Name: "sale", Least: 1, Most: 64, Unit: Bytes, Of: Code,
 		Columns: "stock_gates.sale sale_buyers.sale", Why: "the width of its columns, as wide as sku_id"}
@@ -61,7 +64,8 @@ var (
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by " +
 			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person " +
-			"write_offs.proposed_by write_offs.written_off_by trail.actor",
+			"write_offs.proposed_by write_offs.written_off_by differences.assignee difference_notes.who " +
+			"day_closings.who trail.actor",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 	Password = Field{Name: "password", Least: 12, Most: 128, Unit: Characters, Of: Line,
 		Why: "twelve are what five tries in a quarter of an hour never find; of it a hash alone is stored"}
@@ -160,7 +164,7 @@ var (
 	Resolution = Field{Name: "how a difference ended", Most: 64, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "differences.resolution", Why: "the width of its column"}
 	DifferenceID = Field{Name: "the id of a difference", Least: 32, Most: 32, Unit: Bytes, Of: Word, Over: Ours,
-		Columns: "differences.id", Why: "128 bits of a hash, in hex"}
+		Columns: "differences.id difference_notes.difference_id", Why: "128 bits of a hash, in hex"}
 	TaskCause = Field{Name: "why a task failed", Most: 500, Unit: Characters, Of: Line, Over: Cut,
 		Columns: "failed_tasks.cause", Why: "the width of its column"}
 	TaskType = Field{Name: "the type of a task", Most: 32, Unit: Characters, Of: Visible, Over: Cut,
@@ -174,7 +178,7 @@ var (
 // Fields are the whole table, in the order in which docs/limits.md shows it.
 var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &Reference, &OpenID, &PayerIP, &H5Type,
-	&Title, &Reason, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Password, &Agent,
+	&Title, &Reason, &Comment, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Password, &Agent,
 	&Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WebhookURL, &WebhookProblem,
@@ -191,7 +195,8 @@ var Own = []struct{ What, Columns string }{
 		"orders.request_hash refunds.request_hash operator_tokens.sha256 shop_keys.sha256 " +
 			"operator_passwords.hash operator_links.sha256 operator_sessions.sha256 login_failures.who " +
 			"bill_files.sha1 bill_chunks.sha1 " +
-			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1 " +
+			"reconciliations.sha1 bill_hands.sha1 matched_across.sha1 difference_notes.ref day_closings.sha1 " +
+			"day_closings.found_sha256 day_closings.manifest_sha256 day_closings.previous_sha256 " +
 			"trail.session trail.prev_sha256 trail.sha256"},
 	{"a word of a list in the program",
 		"shipments.state orders.state orders.close_reason order_events.event order_events.from_state " +
@@ -203,6 +208,7 @@ var Own = []struct{ What, Columns string }{
 			"bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
 			"differences.bill_type differences.kind differences.status differences.source differences.waits_for " +
+			"difference_notes.what difference_notes.how day_closings.how day_closing_parts.name " +
 			"matched_across.kind matched_across.source failed_tasks.state rate_limits.name " +
 			"stock_gates.mode stock_gates.state stock_gates.origin stock_buckets.state stock_moves.cause " +
 			"events_out.type events_out.state webhook_deliveries.type webhook_deliveries.state " +
@@ -214,14 +220,16 @@ var Own = []struct{ What, Columns string }{
 	{"an address of a connection, or times", "operator_sessions.address login_failures.tries trail.address"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +
-			"differences.bill_date matched_across.bill_date"},
+			"differences.bill_date matched_across.bill_date day_closings.bill_date day_closing_parts.bill_date"},
+	{"the name of an action, or of an operator", "difference_notes.word"},
 	{"a number of a trade or refund that was read from a bill, or of a process",
 		"differences.ref matched_across.ref reconciliations.holder stock_buckets.home"},
 	{"the number of a refund or of a payment, or a day", "events_out.ref webhook_deliveries.ref"},
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +
-			"bill_chunks.body stock_gates.counts trail.target trail.asked trail.was trail.became"},
+			"bill_chunks.body day_closing_parts.body stock_gates.counts " +
+			"trail.target trail.asked trail.was trail.became"},
 }
 
 // MostFen bounds what an order may cost, in fen.

@@ -118,6 +118,67 @@ WHERE h.act NOT IN ('fetched', 'gave', 'confirmed')
       AND g.act = 'gave'
       AND g.who <> h.who
       AND NOT ` + onePerson("h.who", "g.who", "h.at") + `)))`},
+	{"books.notes", "what people said of a difference is of one that there is, and who works on it was given it", `
+SELECT n.difference_id, n.ref, n.what, n.word, n.who, n.at
+FROM difference_notes n
+LEFT JOIN differences d ON d.id = n.difference_id
+WHERE d.id IS NULL
+  OR n.what NOT IN ('comment', 'assign', 'act')
+  OR (n.what = 'comment' AND (n.word <> '' OR n.body = ''))
+  OR (n.what = 'assign' AND n.body <> '')
+  OR (n.what = 'act' AND (n.word NOT IN ('APPLY_PAYMENT', 'REFUND', 'MARK_PENDING', 'WRITE_OFF') OR n.body = ''))
+  OR n.who = ''
+  OR n.at < 1
+  OR n.at > $latest
+UNION ALL
+SELECT d.id, '', 'assignee', d.assignee, '', 0
+FROM differences d
+WHERE d.assignee <> ''
+  AND NOT EXISTS (
+    SELECT 1
+    FROM difference_notes n
+    WHERE n.difference_id = d.id
+      AND n.what = 'assign'
+      AND n.word = d.assignee)`},
+	// Days are closed once they are over, each time under the next number, and name the proof of
+	// the day before.
+	{"books.closings", "a day that was closed was over, has its bill and its proof, and follows the day before", `
+SELECT c.bill_date, c.seq, c.who, c.at, c.sha1, c.manifest_sha256, c.previous_sha256
+FROM day_closings c
+LEFT JOIN day_closings b ON b.bill_date = c.bill_date AND b.seq = c.seq - 1
+LEFT JOIN bill_files f ON f.bill_date = c.bill_date AND f.bill_type = 'ALL' AND f.sha1 = c.sha1
+WHERE $day(c.bill_date) IS NULL
+  OR c.seq < 1
+  OR (c.seq > 1 AND b.seq IS NULL)
+  OR c.who = ''
+  OR c.why = ''
+  OR c.at < $day(c.bill_date) + 86400000 - $slack
+  OR c.at > $latest
+  OR (c.sha1 <> '' AND f.sha1 IS NULL)
+  OR LENGTH(c.found_sha256) <> 64
+  OR LENGTH(c.manifest_sha256) <> 64
+  OR (c.previous_sha256 <> '' AND NOT EXISTS (
+    SELECT 1
+    FROM day_closings p
+    WHERE p.manifest_sha256 = c.previous_sha256
+      AND $day(p.bill_date) = $day(c.bill_date) - 86400000))
+  OR (
+    SELECT COUNT(DISTINCT k.name)
+    FROM day_closing_parts k
+    WHERE k.bill_date = c.bill_date
+      AND k.seq = c.seq) <> 9`},
+	{"books.proofs", "the files that were kept with a closing are whole", `
+SELECT k.bill_date, k.seq, k.name, c.seq AS closing, COUNT(*) AS parts
+FROM day_closing_parts k
+LEFT JOIN day_closings c ON c.bill_date = k.bill_date AND c.seq = k.seq
+GROUP BY k.bill_date, k.seq, k.name, c.seq
+HAVING closing IS NULL
+  OR k.name NOT IN ('VERIFY.txt', 'verify.sh', 'chain.txt', 'closing.json', 'result.json', 'result.txt',
+    'differences.csv', 'notes.csv', 'SHA256SUMS')
+  OR MIN(k.part) <> 0
+  OR MAX(k.part) <> COUNT(*) - 1
+  OR MIN(LENGTH(k.body)) < 1
+  OR MAX(LENGTH(k.body)) > 524288`},
 	// Whoever fetches a bill says so, also of one that a person gave before. A bill that was
 	// fetched by the program before migration 7 came long before somebody gave it, too; a
 	// file is given within the same minute in which it is stored.

@@ -87,6 +87,8 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	runInto + "('2027-01-12', 'ALL', 'running', 3, 'replica', 1800000060000, 1800000000000, '');" +
 	billInto + "('2027-01-15', 'ALL', '$sha', 'wechat', 9, 1, 1800000000000);INSERT INTO bill_chunks (bill_date, " +
 	"bill_type, sha1, seq, body) VALUES ('2027-01-15', 'ALL', '$sha', 0, 'x');" +
+	noteInto + "('d1', 'n1', 'comment', '', 'asked the bank', 'flora', 'request', 1800000000000);" +
+	closedDay + ";" +
 	"INSERT INTO matched_across (kind, ref, bill_date, sha1, source, run_no) SELECT 'payment', transaction_id, " +
 	"'2027-01-15', '$sha', 'wechat', 3 FROM payments WHERE order_no = '$asked';" +
 	"INSERT INTO shipments (order_no, state, transaction_id, out_trade_no, paid_at, content, put_at, version, " +

@@ -321,6 +321,20 @@ var rowSeeds = []seed{
 	{"a bill that one person gave and confirmed", handInto + "('2027-01-14', 'ALL', '$sha', 'gave', 'eve', '', " +
 		"'', 1);" +
 		handInto + "('2027-01-14', 'ALL', '$sha', 'confirmed', 'eve', '', 'x', 1)", "books.hands"},
+	{"a note of nothing", noteInto + "('none', 'n', 'comment', '', 'x', 'fin', '', 1)", "books.notes"},
+	{"a difference that nobody was given", runInto + "('2027-01-14', 'ALL', 'failed', 1, 'x', 1, 1, '');" + diffInto +
+		"('x', '2027-01-14', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '{}', 0, 'RESOLVED', " +
+		"1800000000000, '', 'fin', 'x');UPDATE differences SET resolution = 'x', resolved_at = 1800000000000, " +
+		"assignee = 'eve'", "books.notes"},
+	{"a day closed by nobody", closedDay + ";UPDATE day_closings SET who = ''", "books.closings"},
+	{"a day closed before it was over", closedDay + ";UPDATE day_closings SET at = at - 86400000", "books.closings"},
+	{"a day that follows from no other", closedDay + ";UPDATE day_closings SET previous_sha256 = '" + "ffff" +
+		hash64[4:] + "'", "books.closings"},
+	{"a proof without its list", closedDay + ";DELETE FROM day_closing_parts WHERE name = 'SHA256SUMS'",
+		"books.closings"},
+	{"a proof of no closing", closedDay + ";DELETE FROM day_closings", "books.proofs"},
+	{"a proof that was cut", closedDay + ";UPDATE day_closing_parts SET body = '' WHERE name = 'notes.csv'",
+		"books.proofs"},
 	{"a bill that nobody gave", handInto + "('2027-01-14', 'ALL', '$sha', 'gave', '', '', '', 1)", "books.hands"},
 	{"a bill that was found", handInto + "('2027-01-14', 'ALL', '$sha', 'found', 'eve', '', '', 1)", "books.hands"},
 	{"an answer of a call that was not made", "UPDATE payment_attempts SET answer_no = call_no + 1 WHERE " +
@@ -370,8 +384,19 @@ const (
 		"'{}', 0, 'OPEN', 1800000000000, '', '', '')"
 	personInto = "INSERT INTO operators (name, role, created_by, created_at) VALUES "
 	handInto   = "INSERT INTO bill_hands (bill_date, bill_type, sha1, act, who, how, why, at) VALUES "
-	tokenInto  = "INSERT INTO operator_tokens (name, role, sha256, created_by, created_at, revoked_at) VALUES "
-	taskInto   = "INSERT INTO failed_tasks (task_type, task_key, payload, state, tries, cause, first_at, last_at, " +
+	noteInto   = "INSERT INTO difference_notes (difference_id, ref, what, word, body, who, how, at) VALUES "
+	// closedDay is a day without a bill that somebody has closed, with its proof.
+	closedDay = "INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, " +
+		"previous_sha256) VALUES ('2027-01-14', 1, 'flora', 'request', 'x', 1800000000000, '', '" + hash64 + "', '" +
+		hash64 + "', '');INSERT INTO day_closing_parts (bill_date, seq, name, part, body) VALUES " + proofOf +
+		"'VERIFY.txt', 0, 'x'), " + proofOf + "'verify.sh', 0, 'x'), " + proofOf + "'chain.txt', 0, 'x'), " + proofOf +
+		"'closing.json', 0, 'x'), " + proofOf + "'result.json', 0, 'x'), " + proofOf + "'result.txt', 0, 'x'), " +
+		proofOf + "'differences.csv', 0, 'x'), " + proofOf + "'notes.csv', 0, 'x'), " + proofOf +
+		"'SHA256SUMS', 0, 'x')"
+	proofOf   = "('2027-01-14', 1, "
+	hash64    = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	tokenInto = "INSERT INTO operator_tokens (name, role, sha256, created_by, created_at, revoked_at) VALUES "
+	taskInto  = "INSERT INTO failed_tasks (task_type, task_key, payload, state, tries, cause, first_at, last_at, " +
 		"next_at) " +
 		"VALUES ('order:expire', 'x', '', "
 )

@@ -270,3 +270,9 @@ func (k Known) Fresh(name string, now time.Time) bool {
 	p := k.people[k.of(name)]
 	return p != nil && !p.youngest.IsZero() && now.Before(p.youngest.Add(FreshFor))
 }
+
+// Has reports that there is an account or a token of this name.
+func (k Known) Has(name string) bool {
+	p := k.people[k.of(name)]
+	return p != nil && (p.account || p.role != "")
+}

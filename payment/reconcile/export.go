@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"io"
 	"time"
 
@@ -72,3 +73,59 @@ func table(all []Difference) sheet.Table {
 
 // WriteCSV writes differences for a spreadsheet: sheet.WriteCSV.
 func WriteCSV(w io.Writer, all []Difference) error { return sheet.WriteCSV(w, table(all)) }
+
+// monthColumns are those of a month's file: the name for programs, and that for people.
+var monthColumns = [][2]string{{"bill_date", "账单日期"}, {"state", "状态"}, {"paid_count", "付款笔数"},
+	{"paid_yuan", "付款(元)"}, {"refund_count", "退款笔数"}, {"refund_yuan", "退款(元)"}, {"bill_yuan", "账单净收(元)"},
+	{"ours_yuan", "本方净收(元)"}, {"fees_yuan", "手续费(元)"}, {"net_yuan", "扣费后净额(元)"}, {"open", "未处理"},
+	{"pending_next_day", "待次日"}, {"closed_by", "关账人"}, {"closed_at", "关账时间"}, {"bill_sha1", "账单SHA-1"},
+	{"manifest_sha256", "证明SHA-256"}, {"problem", "问题"}}
+
+// monthTable is a month as a table: a row for each of its days, whether it was reconciled or not,
+// and one for the sums, which says how many days they lack.
+func monthTable(m *Month) sheet.Table {
+	t := sheet.Table{Name: "Month", Wide: []string{"bill_sha1", "manifest_sha256"},
+		Rows: sheet.Rows(func(yield func([]sheet.Cell) bool) {
+			for i := range m.Days {
+				d := &m.Days[i]
+				row := append([]sheet.Cell{sheet.Text(d.Date), sheet.Text(string(d.State))}, figureCells(d.Figures)...)
+				var by, at, manifest string
+				if d.Closing != nil {
+					if by, at, manifest = d.Closing.Who, stamp(d.Closing.At), d.Closing.Manifest; d.Closing.Reopened {
+						by += " (REOPENED)"
+					}
+				}
+				if !yield(append(row, sheet.Text(by), sheet.Text(at), sheet.Text(d.SHA1), sheet.Text(manifest),
+					sheet.Text(d.Problem))) {
+					return
+				}
+			}
+			state := "SUM"
+			if m.Missing > 0 {
+				state = fmt.Sprintf("SUM, %d DAYS MISSING", m.Missing)
+			}
+			row := append([]sheet.Cell{sheet.Text(m.Month), sheet.Text(state)}, figureCells(&m.Sums)...)
+			yield(append(row, sheet.Cell{}, sheet.Cell{}, sheet.Cell{}, sheet.Cell{}, sheet.Cell{}))
+		})}
+	for _, c := range monthColumns {
+		t.Header, t.Titles = append(t.Header, c[0]), append(t.Titles, c[1]+" "+c[0])
+	}
+	return t
+}
+
+// figureCells are the cells of figures, empty without any. Fees and net have more places than an
+// amount.
+func figureCells(f *Figures) []sheet.Cell {
+	if f == nil {
+		return make([]sheet.Cell, 10)
+	}
+	return []sheet.Cell{sheet.Count(f.PaidCount), sheet.Yuan(f.PaidFen), sheet.Count(f.RefundCount),
+		sheet.Yuan(f.RefundFen), sheet.Yuan(f.BillFen()), sheet.Yuan(f.OursFen()), sheet.Number(f.Fees()),
+		sheet.Number(f.Net()), sheet.Count(f.Open), sheet.Count(f.Pending)}
+}
+
+// WriteMonthCSV writes a month for a spreadsheet: sheet.WriteCSV.
+func WriteMonthCSV(w io.Writer, m *Month) error { return sheet.WriteCSV(w, monthTable(m)) }
+
+// WriteMonthXLSX writes a month as a workbook: sheet.WriteXLSX.
+func WriteMonthXLSX(w io.Writer, m *Month) error { return sheet.WriteXLSX(w, monthTable(m)) }

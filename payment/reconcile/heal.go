@@ -176,21 +176,22 @@ func (r *Reconciler) healRefund(ctx context.Context, u *run, d *Difference, caus
 // them: it is only asked for in SQL.
 const differenceColumns = `id, bill_date, bill_type, kind, ref, order_no, out_trade_no, transaction_id, bill_line,
   bill_fen, ours_fen, bill_state, ours_state, facts, status, opened_at, proposed_by, proposed_why, resolution,
-  resolved_by, resolved_why, resolved_at, source, given_by, waits_for, pending_until`
+  resolved_by, resolved_why, resolved_at, source, given_by, waits_for, pending_until, assignee`
 
 // queryDifferences reads differences; tail is everything after FROM. It never gives nil: an
 // empty list is [] in JSON.
 func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...any) ([]Difference, error) {
 	var all []Difference
 	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		all, err = readDifferences(ctx, tx, tail, args...)
+		all, err = r.readDifferences(ctx, tx, tail, args...)
 		return err
 	})
 	return all, err
 }
 
 // readDifferences gives the differences that the end of a query selects.
-func readDifferences(ctx context.Context, tx *sqldb.Tx, tail string, args ...any) ([]Difference, error) {
+func (r *Reconciler) readDifferences(ctx context.Context, tx *sqldb.Tx, tail string,
+	args ...any) ([]Difference, error) {
 	all := []Difference{}
 	err := sqldb.Each(ctx, tx, `SELECT `+differenceColumns+`
 FROM differences
@@ -202,7 +203,7 @@ FROM differences
 	if err != nil {
 		return nil, fmt.Errorf("read differences: %w", err)
 	}
-	return all, nil
+	return all, r.lookAround(ctx, tx, all)
 }
 
 // scanDifference reads one row of differenceColumns.
@@ -212,7 +213,8 @@ func scanDifference(rows interface{ Scan(...any) error }) (Difference, error) {
 	var opened, resolved, until int64
 	err := rows.Scan(&d.ID, &d.Date, &d.Type, &d.Kind, &d.Ref, &d.OrderNo, &d.OutTradeNo, &d.TransactionID, &d.Line,
 		&d.BillFen, &d.OursFen, &d.BillState, &d.OursState, &facts, &d.Status, &opened, &d.ProposedBy, &d.ProposedWhy,
-		&d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved, &d.Source, &d.GivenBy, &d.WaitsFor, &until)
+		&d.Resolution, &d.ResolvedBy, &d.ResolvedWhy, &resolved, &d.Source, &d.GivenBy, &d.WaitsFor, &until,
+		&d.Assignee)
 	if err != nil {
 		return d, err
 	}
@@ -334,7 +336,7 @@ func (r *Reconciler) Export(ctx context.Context, id string, f DifferenceFilter) 
 				return err
 			}
 		}
-		all, err = exported(ctx, tx, f)
+		all, err = r.exported(ctx, tx, f)
 		return err
 	}
 	if err = r.db.Snapshot(ctx, read); errors.Is(err, ErrNotFound) { // said only where it is written
@@ -344,13 +346,13 @@ func (r *Reconciler) Export(ctx context.Context, id string, f DifferenceFilter) 
 }
 
 // exported reads the differences of a filter, page by page.
-func exported(ctx context.Context, tx *sqldb.Tx, f DifferenceFilter) ([]Difference, error) {
+func (r *Reconciler) exported(ctx context.Context, tx *sqldb.Tx, f DifferenceFilter) ([]Difference, error) {
 	all, limit := []Difference{}, f.Limit
 	for f.Limit = differencesPage; ; {
 		if limit > 0 {
 			f.Limit = min(differencesPage, limit-len(all))
 		}
-		page, err := findDifferences(ctx, tx, &f)
+		page, err := r.findDifferences(ctx, tx, &f)
 		if err != nil {
 			return nil, err
 		}
@@ -379,7 +381,7 @@ func (r *Reconciler) Recent(ctx context.Context, days, differences int) (all []S
 	r.endWaitingIfCan(ctx)
 	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		if all, err = listStored(ctx, tx, "", days); err == nil {
-			open, err = findDifferences(ctx, tx, &DifferenceFilter{Status: StatusOpen, Limit: differences})
+			open, err = r.findDifferences(ctx, tx, &DifferenceFilter{Status: StatusOpen, Limit: differences})
 		}
 		return err
 	})

@@ -95,3 +95,21 @@ VALUES (?, ?, 'new', '')`, args[i], args[i+1]); err != nil {
 		}
 	})
 }
+
+// A month is a page, and what somebody works on another: neither may read the books of years.
+func TestMonthsAndAssigneesAreReadByIndex(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		for query, args := range map[string][]any{
+			monthStatement: {"2026-11-01", "2026-11-30"}, openStatement: {"2026-11-01", "2026-11-30"},
+		} {
+			sqldbtest.ReadsByIndex(t, db, query, args...)
+		}
+		for _, f := range []DifferenceFilter{{Assignee: "bea", Status: StatusOpen},
+			{Assignee: Nobody, Status: StatusOpen, OpenedBefore: time.Unix(1, 0)}} {
+			f.Limit, f.Cursor = 51, "x"
+			tail, args := f.tail()
+			sqldbtest.ReadsPageBy(t, db, "ix_differences_assignee", false,
+				"SELECT "+differenceColumns+"\nFROM differences\n"+tail, args...)
+		}
+	})
+}

@@ -71,6 +71,12 @@ type Resolve struct {
 	Action Action
 	Reason string // 1–200 characters
 	Cause  Cause  // of a person: ByOperator
+	// Key is for whoever may ask twice: what has ended, marked or proposed something by it does
+	// nothing more for the same difference. At most 32 characters, "" for none.
+	Key string
+	// Version is that of the difference as whoever decides has seen it: on another one nothing is
+	// done (ErrChanged). "" is any.
+	Version string
 }
 
 // DifferenceFilter selects differences by ID order, which is no order of time: IDs are
@@ -81,28 +87,39 @@ type DifferenceFilter struct {
 	Status  Status
 	Kind    Kind
 	OrderNo string
-	Cursor  string // ID of the last one seen
-	Limit   int
+	// Assignee selects those of a person, Nobody those of nobody. Each needs a Status: the
+	// index by which they are read begins with both.
+	Assignee string
+	// OpenedBefore selects what is older.
+	OpenedBefore time.Time
+	Cursor       string // ID of the last one seen
+	Limit        int
 }
+
+// Nobody is the Assignee of a filter for differences that have none: no name has a slash.
+const Nobody = "/"
 
 // Differences gives differences in the order of their IDs, at most Limit, after Cursor.
 // Fewer than Limit are the last ones.
 func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) (all []Difference, err error) {
 	r.endWaitingIfCan(ctx)
 	err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		all, err = findDifferences(ctx, tx, &f)
+		all, err = r.findDifferences(ctx, tx, &f)
 		return err
 	})
 	return all, err
 }
 
 // findDifferences reads the differences of a filter.
-func findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]Difference, error) {
+func (r *Reconciler) findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]Difference, error) {
 	if err := bounds.DifferenceID.Cursor(f.Cursor); err != nil {
 		return nil, err
 	}
+	if f.Assignee != "" && f.Status == "" {
+		return nil, fmt.Errorf("%w: whose differences takes a status", ErrRequest)
+	}
 	tail, args := f.tail()
-	return readDifferences(ctx, tx, tail, args...)
+	return r.readDifferences(ctx, tx, tail, args...)
 }
 
 // tail is what follows the columns of a page, with its arguments: the index by which it is read,
@@ -113,6 +130,8 @@ func (f *DifferenceFilter) tail() (string, []any) {
 	switch {
 	case f.OrderNo != "":
 		index, has = "ix_differences_order", []string{"order_no"}
+	case f.Assignee != "":
+		index, has = "ix_differences_assignee", []string{"assignee", "status"}
 	case f.Date != "":
 		index, has = "ix_differences_bill", []string{"bill_date", "bill_type"}
 	case f.Status != "":
@@ -131,6 +150,17 @@ func (f *DifferenceFilter) tail() (string, []any) {
 			term = "+" + term // for SQLite: not by another index
 		}
 		terms, args = append(terms, term), append(args, t.value)
+	}
+	switch {
+	case f.Assignee == Nobody:
+		terms = append(terms, "assignee = ''")
+	case f.Assignee != "" && f.OrderNo != "":
+		terms, args = append(terms, "+assignee = ?"), append(args, f.Assignee)
+	case f.Assignee != "":
+		terms, args = append(terms, "assignee = ?"), append(args, f.Assignee)
+	}
+	if !f.OpenedBefore.IsZero() {
+		terms, args = append(terms, "+opened_at < ?"), append(args, f.OpenedBefore.UnixMilli())
 	}
 	return "/*! FORCE INDEX (" + index + ") */\nWHERE " + strings.Join(terms, "\n  AND ") + `
 ORDER BY id
@@ -167,28 +197,26 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	if err != nil {
 		return d, err
 	}
-	switch {
-	case !slices.Contains(Actions(), q.Action):
-		return d, fmt.Errorf("%w: there is no action %.20q; APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF",
-			ErrRequest, q.Action)
-	case d.Status == StatusResolved || d.Status == StatusWrittenOff:
-		return d, ErrResolved
-	case !slices.Contains(d.Kind.Actions(), q.Action):
-		return d, fmt.Errorf("%w: %s cannot be done about %s; %s can", ErrRequest, q.Action, d.Kind, d.Kind.Actions())
+	if done, err := r.noted(ctx, q.ID, q.Key); done || err != nil {
+		return d, err
+	}
+	if err := r.refused(&d, q.Action); err != nil {
+		return d, err
+	}
+	if q.Version != "" && q.Version != d.Version() {
+		return d, ErrChanged
 	}
 	switch q.Action {
 	case ApplyPayment:
 		err = r.applyPayment(ctx, &d, q)
 	case RefundPayment:
-		if d.OursState != "held" {
-			return d, fmt.Errorf("%w: only a payment that fits no order of ours is refunded here; refund the "+
-				"others by their orders", ErrRequest)
-		}
 		switch err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); {
 		case err == nil:
 			err = r.close(ctx, &d, q, StatusResolved, "refunded")
 		case errors.Is(err, ErrRefundWaits):
-			err = nil // proposed: the difference stays open until somebody else agrees
+			// Proposed: the difference stays open until somebody else agrees.
+			note := r.acted(&d, q)
+			err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return insertNote(ctx, tx, note) })
 		}
 	case MarkPending:
 		err = r.markPending(ctx, &d, q)
@@ -204,9 +232,6 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 // applyPayment asks WeChat about the payment and records its answer: the bill alone is not
 // enough where a person could not tell why it was missed.
 func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve) error {
-	if r.cfg.Orders.OrderNoOf(d.OutTradeNo) == "" {
-		return fmt.Errorf("%w: only a payment of one of our orders that we lack can be applied", ErrRequest)
-	}
 	trade, err := r.cfg.Gateway.Query(ctx, d.OutTradeNo)
 	if err != nil {
 		return err
@@ -224,20 +249,8 @@ func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve)
 // markPending lets one person put a difference off, as a run does by itself: only near
 // midnight, only while the bill that may explain it is not here, and not beyond its date.
 func (r *Reconciler) markPending(ctx context.Context, d *Difference, q Resolve) error {
-	done, err := r.doneNear(ctx, d.Date, d.Type)
-	if err != nil {
-		return err
-	}
-	until, ok := r.mayWait(d, done)
-	switch {
-	case d.WaitsFor == "":
-		return fmt.Errorf("%w: only a row near midnight can be in the bill of another day", ErrRequest)
-	case done[d.WaitsFor]:
-		return fmt.Errorf("%w: the bill of %s is here, and does not explain it", ErrRequest, d.WaitsFor)
-	case !ok:
-		return fmt.Errorf("%w: it has waited long enough for the bill of %s", ErrRequest, d.WaitsFor)
-	}
-	return r.update(ctx, d, assign{`status = ?, resolved_by = ?, resolved_why = ?, pending_until = ?`,
+	until, _ := r.mayWait(d, nil)
+	return r.update(ctx, d, q, assign{`status = ?, resolved_by = ?, resolved_why = ?, pending_until = ?`,
 		[]any{string(StatusPending), q.Cause.ActorID, q.Reason, until.UnixMilli()}})
 }
 
@@ -250,12 +263,13 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	propose := assign{`proposed_by = ?, proposed_why = ?`, []any{who, q.Reason}}
 	switch d.ProposedBy {
 	case "":
-		return r.update(ctx, d, propose)
+		return r.update(ctx, d, q, propose)
 	case who:
 		return ErrSecondPerson
 	}
 	end := r.ending(q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
 	var fresh bool
+	note := r.acted(d, q)
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		if _, err = sqldb.Known(ctx, tx, `SELECT id
 FROM differences
@@ -272,9 +286,9 @@ FOR UPDATE`, d.ID); err != nil {
 			return err
 		case !known.May(d.ProposedBy, operators.Finance): // let go since: this is the first word
 			fresh = false
-			return updateIn(ctx, tx, d, propose)
+			return r.updateIn(ctx, tx, d, note, propose)
 		}
-		return updateIn(ctx, tx, d, end)
+		return r.updateIn(ctx, tx, d, note, end)
 	})
 	if err == nil && fresh {
 		r.freshActed("a difference was written off", d.ID, who, d.ProposedBy)
@@ -298,7 +312,7 @@ func (r *Reconciler) alarm(what, detail string) {
 
 // close ends a difference.
 func (r *Reconciler) close(ctx context.Context, d *Difference, q Resolve, to Status, resolution string) error {
-	return r.update(ctx, d, r.ending(q, to, resolution))
+	return r.update(ctx, d, q, r.ending(q, to, resolution))
 }
 
 // ending is what the end of a difference changes of it.
@@ -315,12 +329,14 @@ type assign struct {
 }
 
 // update is updateIn in a transaction of its own.
-func (r *Reconciler) update(ctx context.Context, d *Difference, a assign) error {
-	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return updateIn(ctx, tx, d, a) })
+func (r *Reconciler) update(ctx context.Context, d *Difference, q Resolve, a assign) error {
+	note := r.acted(d, q)
+	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return r.updateIn(ctx, tx, d, note, a) })
 }
 
-// updateIn changes a difference that is still as it was read, else ErrResolved.
-func updateIn(ctx context.Context, tx *sqldb.Tx, d *Difference, a assign) error {
+// updateIn changes a difference that is still as it was read, else ErrResolved, and writes
+// down what was done.
+func (r *Reconciler) updateIn(ctx context.Context, tx *sqldb.Tx, d *Difference, note Note, a assign) error {
 	n, err := tx.Update(ctx, `UPDATE differences
 SET `+a.set+`
 WHERE id = ?
@@ -337,6 +353,9 @@ WHERE `+strings.ReplaceAll(a.set, ",", "\n  AND")+`
 	}
 	if err == nil && n == 0 {
 		return ErrResolved // somebody was faster
+	}
+	if err == nil {
+		err = insertNote(ctx, tx, note)
 	}
 	return err
 }

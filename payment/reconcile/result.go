@@ -132,8 +132,32 @@ type Difference struct {
 	ResolvedBy   string // a person, or "reconciler"
 	ResolvedWhy  string // a person's reason; "" marks what a run resolved by itself
 	ResolvedAt   time.Time
+	Assignee     string // who works on it, "" for nobody
 
-	healable bool // it can be recorded without a person
+	healable      bool  // it can be recorded without a person
+	neighbourHere bool  // the bill of WaitsFor counts and is done
+	allowed       uint8 // a bit for each of Actions: lookAround
+}
+
+// Allowed gives what can be done about a difference, as it was read: what pages, verbs and the API
+// offer, and all that Resolve does. Of one that has ended it is nothing. What only WeChat Pay
+// knows, and who may be a second person, is found out when it is done.
+func (d *Difference) Allowed() []Action {
+	all := []Action{}
+	for i, a := range Actions() {
+		if d.allowed&(1<<i) != 0 {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// AgeDays is for how many whole days it has been open, or was until it ended.
+func (d *Difference) AgeDays(now time.Time) int {
+	if d.Status == StatusResolved || d.Status == StatusWrittenOff {
+		now = d.ResolvedAt
+	}
+	return max(0, int(now.Sub(d.OpenedAt)/(24*time.Hour)))
 }
 
 // Diff is bill − ours.

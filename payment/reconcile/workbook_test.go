@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/thedatashed/xlsxreader"
 	"github.com/xuri/excelize/v2"
 
 	"orderd/payment"
+	"orderd/payment/sheet"
 )
 
 // workbookOf is a workbook of a day.
@@ -119,28 +121,11 @@ const foreignReaders = "../../.ci/readers"
 // A file that one program opens and another calls damaged is a day of finance lost: found with exceljs and
 // read-excel-file, which need what Excel does without.
 func TestXLSXIsReadByOthers(t *testing.T) {
-	if _, err := os.Stat(filepath.Join(foreignReaders, "node_modules")); err != nil {
-		if os.Getenv("ORDERD_TEST_REQUIRE") == "1" {
-			t.Fatal("the readers are not installed: run npm ci in .ci/readers: ", err)
-		}
-		t.Skip("the readers are not installed: run npm ci in .ci/readers (Node 20)")
-	}
 	file := filepath.Join(t.TempDir(), "day.xlsx")
 	if err := os.WriteFile(file, workbookOf(t, sample()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "node", filepath.Join(foreignReaders, "workbook.mjs"), file).Output()
-	if err != nil {
-		t.Fatal(err, stderrOf(err))
-	}
-	var read map[string]map[string][][]any
-	if err := json.Unmarshal(out, &read); err != nil {
-		t.Fatal(err, string(out))
-	}
-	if len(read) != 3 {
-		t.Fatal(read)
-	}
-	for reader, sheets := range read {
+	for reader, sheets := range readByOthers(t, file) {
 		rows := sheets[differencesSheet]
 		if len(rows) != 2 || len(sheets[summarySheet]) != 16 {
 			t.Fatalf("%s: %v", reader, sheets)
@@ -156,6 +141,73 @@ func TestXLSXIsReadByOthers(t *testing.T) {
 		}
 		if header := fmt.Sprint(rows[0]...); header != fmt.Sprint(anyOf(workbookHeader())...) {
 			t.Errorf("%s reads the header %s", reader, header)
+		}
+	}
+}
+
+// readByOthers is what each of the other readers makes of a workbook: rows by sheet.
+func readByOthers(t *testing.T, file string) map[string]map[string][][]any {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(foreignReaders, "node_modules")); err != nil {
+		if os.Getenv("ORDERD_TEST_REQUIRE") == "1" {
+			t.Fatal("the readers are not installed: run npm ci in .ci/readers: ", err)
+		}
+		t.Skip("the readers are not installed: run npm ci in .ci/readers (Node 20)")
+	}
+	out, err := exec.CommandContext(t.Context(), "node", filepath.Join(foreignReaders, "workbook.mjs"), file).Output()
+	if err != nil {
+		t.Fatal(err, stderrOf(err))
+	}
+	var read map[string]map[string][][]any
+	if err := json.Unmarshal(out, &read); err != nil {
+		t.Fatal(err, string(out))
+	}
+	if len(read) != 3 {
+		t.Fatal(read)
+	}
+	return read
+}
+
+// The workbook that finance fills in has lists in its cells, and that of a month fees with five places: both have to
+// open where finance opens them.
+func TestFinancesWorkbooksAreReadByOthers(t *testing.T) {
+	at := time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC)
+	r := &Reconciler{cfg: Config{Now: func() time.Time { return at }}}
+	all := sample()
+	all[0].allowed, all[0].OpenedAt = 1|8, at.AddDate(0, 0, -3)
+	m := &Month{Month: "2026-11", Missing: 1, Days: []MonthDay{{Date: "2026-11-01", State: DayMissing},
+		{Date: "2026-11-02", State: DayBalanced, Figures: &Figures{PaidFen: 10_000, FeeX100000: 53_70012}}},
+		Sums: Figures{PaidFen: 10_000, FeeX100000: 53_70012}}
+	file := filepath.Join(t.TempDir(), "work.xlsx")
+	var b bytes.Buffer
+	if err := sheet.WriteXLSX(&b, r.workTable(all), helpTable(), monthTable(m)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for reader, sheets := range readByOthers(t, file) {
+		work, month := sheets[workSheet], sheets["Month"]
+		if len(work) != 2 || len(month) != 4 {
+			t.Fatalf("%s: %v", reader, sheets)
+		}
+		of := func(rows [][]any, row int, name string) any {
+			i := slices.IndexFunc(rows[0], func(v any) bool { return strings.HasSuffix(fmt.Sprint(v), " "+name) })
+			return rows[row][i]
+		}
+		for name, want := range map[string]any{"ref": "4200001234202611201234567890", "age_days": 3.0,
+			"allowed": "APPLY_PAYMENT WRITE_OFF", colID: all[0].ID} {
+			if got := of(work, 1, name); got != want {
+				t.Errorf("%s reads %s as %#v", reader, name, got)
+			}
+		}
+		for name, want := range map[string]any{"fees_yuan": 53.70012, "net_yuan": 46.29988, "paid_yuan": 100.0} {
+			if got := of(month, 2, name); got != want {
+				t.Errorf("%s reads %s as %#v", reader, name, got)
+			}
+		}
+		if got := of(month, 3, "state"); got != "SUM, 1 DAYS MISSING" {
+			t.Errorf("%s reads the sums as %#v", reader, got)
 		}
 	}
 }

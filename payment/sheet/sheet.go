@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -28,6 +29,11 @@ type Cell struct {
 	Text  string
 	Yuan  *payment.Fen
 	Count *int64
+	// Number is a decimal with more places than yuan have, "0.60000"; "" for none.
+	Number string
+	// OneOf is what can be put into the cell in a workbook, which offers it as a list; nil:
+	// anything.
+	OneOf []string
 }
 
 // Text is a cell of text.
@@ -35,6 +41,9 @@ func Text(s string) Cell { return Cell{Text: s} }
 
 // Yuan is a cell of money.
 func Yuan(f payment.Fen) Cell { return Cell{Yuan: &f} }
+
+// Number is a cell of a decimal.
+func Number(decimal string) Cell { return Cell{Number: decimal} }
 
 // Count is a cell of a number.
 func Count(n int64) Cell { return Cell{Count: &n} }
@@ -80,6 +89,8 @@ func WriteCSV(w io.Writer, t Table) error {
 				line[i] = c.Yuan.String()
 			case c.Count != nil:
 				line[i] = strconv.FormatInt(*c.Count, 10)
+			case c.Number != "":
+				line[i] = c.Number
 			default:
 				line[i] = csvText(c.Text)
 			}
@@ -214,7 +225,7 @@ func (b *workbook) sheet(t *Table) error {
 	if err := s.SetRow("A1", titles); err != nil {
 		return err
 	}
-	last, size := 1, 0
+	last, size, lists := 1, 0, offers{}
 	for row, err := range t.Rows {
 		if err != nil {
 			return err
@@ -223,6 +234,7 @@ func (b *workbook) sheet(t *Table) error {
 		values := make([]any, len(row))
 		for i, c := range row {
 			values[i] = b.cell(c)
+			lists.add(i, last, c.OneOf)
 			size += cellBytes + escaped*len(c.Text)
 		}
 		if last > b.most.rows || size > b.most.bytes {
@@ -240,7 +252,59 @@ func (b *workbook) sheet(t *Table) error {
 	if err := b.file.AutoFilter(t.Name, "A1:"+at(len(t.Header), last), nil); err != nil {
 		return err
 	}
+	if err := lists.write(b.file, t.Name); err != nil {
+		return err
+	}
 	return s.Flush()
+}
+
+// offers are the cells of a sheet that offer a list, by column and list: those that follow one
+// another are one range.
+type offers map[string]*offer
+
+// offer is the cells of a column that offer the same list.
+type offer struct {
+	options []string
+	column  int // from 1
+	ranges  [][2]int
+}
+
+// add notes that a cell, by its column from 0 and its row from 1, offers a list.
+func (o offers) add(column, row int, options []string) {
+	if options == nil {
+		return
+	}
+	key := strconv.Itoa(column) + "\x00" + strings.Join(options, "\x00")
+	if o[key] == nil {
+		o[key] = &offer{options: options, column: column + 1}
+	}
+	of := o[key]
+	if n := len(of.ranges); n > 0 && of.ranges[n-1][1] == row-1 {
+		of.ranges[n-1][1] = row
+		return
+	}
+	of.ranges = append(of.ranges, [2]int{row, row})
+}
+
+// write adds the lists to a sheet. What is none of them is not refused by the program, which a
+// paste would go around: whoever reads the sheet judges it.
+func (o offers) write(f *excelize.File, sheet string) error {
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		of := o[key]
+		list := excelize.NewDataValidation(true)
+		var refs []string
+		for _, r := range of.ranges {
+			refs = append(refs, at(of.column, r[0])+":"+at(of.column, r[1]))
+		}
+		list.Sqref = strings.Join(refs, " ")
+		if err := list.SetDropList(of.options); err != nil {
+			return err
+		}
+		if err := f.AddDataValidation(sheet, list); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Sizes in the XML of a sheet, in bytes: cellBytes is a cell without its text, escaped the most
@@ -304,6 +368,10 @@ func (b *workbook) cell(c Cell) any {
 		}
 	case c.Count != nil:
 		return *c.Count
+	case c.Number != "":
+		if n, err := strconv.ParseFloat(c.Number, 64); err == nil {
+			return n
+		}
 	}
 	return excelize.Cell{StyleID: b.text, Value: bounds.Shown(c.Text)}
 }

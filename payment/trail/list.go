@@ -98,7 +98,12 @@ LIMIT 1`, []any{at.UnixMilli()}, func(rows *sql.Rows) error { return rows.Scan(&
 // Head gives the newest row's number and hash, 0 and "" while there is none: for whoever wants to prove
 // later what the trail was.
 func (t *Trail) Head(ctx context.Context) (seq int64, sum string, err error) {
-	err = sqldb.Each(ctx, t.db, `SELECT seq, sha256
+	return HeadIn(ctx, t.db)
+}
+
+// HeadIn is Head of whoever reads in a transaction of its own, such as for the proof of a day.
+func HeadIn(ctx context.Context, q sqldb.Querier) (seq int64, sum string, err error) {
+	err = sqldb.Each(ctx, q, `SELECT seq, sha256
 FROM trail
 ORDER BY seq DESC
 LIMIT 1`, nil, func(rows *sql.Rows) error { return rows.Scan(&seq, &sum) })

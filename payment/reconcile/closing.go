@@ -1,0 +1,332 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
+	"orderd/payment"
+	"orderd/payment/trail"
+)
+
+// Closing a day is a person's word that it is done: reconciled with a bill that counts, nothing
+// open, nothing waiting. With it the proof of the day is kept as it is then (package zip of
+// pack.go), and names that of the day before. Nothing of it is ever changed: a day that comes to
+// something else later is shown as reopened, and is closed once more.
+
+// Closing is what somebody said of a day, and the proof that was kept with it.
+type Closing struct {
+	Date string    `json:"bill_date"`
+	Seq  int64     `json:"seq"` // from 1: how often the day was closed
+	Who  string    `json:"closed_by"`
+	How  string    `json:"how"`
+	Why  string    `json:"reason"`
+	At   time.Time `json:"closed_at"`
+	SHA1 string    `json:"bill_sha1"` // of the bill, "" for a day without one
+	// Manifest is the SHA-256 of the list of files of the proof; Previous is that of the day
+	// before, "" for the first day of the chain.
+	Manifest string `json:"manifest_sha256"`
+	Previous string `json:"previous_sha256,omitempty"`
+	// Reopened says that the day does not stand any more as it did, or that a day before the
+	// first one of the chain was closed since: it has to be closed once more.
+	Reopened bool `json:"reopened,omitempty"`
+
+	found string // what foundOf gave then
+	// trailSeq and trailSum are the newest row of the audit trail then: the proof says what it was.
+	trailSeq int64
+	trailSum string
+}
+
+// ErrNotClosable: the day cannot be closed as it stands.
+var ErrNotClosable = errors.New("this day cannot be closed")
+
+// CloseDay is a person's word that a day is done.
+type CloseDay struct {
+	Date   string
+	Reason string // 1–200 characters
+	Cause  Cause  // of a person: ByOperator
+}
+
+// foundOf is a hash of what a run found: the bill, its sums and the bridge, without how many
+// differences were open, which people change.
+func foundOf(res *Result) (string, error) {
+	text, err := json.Marshal(struct {
+		SHA1              string
+		Totals            Totals
+		Payments, Refunds Bridge
+	}{res.SHA1, res.Totals, res.Payments, res.Refunds})
+	if err != nil {
+		return "", fmt.Errorf("encode what was found: %w", err)
+	}
+	return sum256(text), nil
+}
+
+// sum256 is a SHA-256 in hex.
+func sum256(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// weigh says whether a closing still holds, by how its day stands now and by the closing of the
+// day before, nil for none.
+func (c *Closing) weigh(now *Stored, before *Closing) {
+	c.Reopened = true
+	if now == nil || now.Result == nil || now.State != "done" || now.Result.Open > 0 || now.Result.Pending > 0 ||
+		!now.Counts {
+		return
+	}
+	found, err := foundOf(now.Result)
+	c.Reopened = err != nil || found != c.found || c.Previous == "" && before != nil && before.At.After(c.At)
+}
+
+// CloseDay closes a day: finance's word, with the proof of it as it is now. A day that is closed,
+// and stands as it did, stays as it is. Days are closed in their order: the day before has to be
+// closed, unless no earlier one ever was. Errors: ErrNotFound, ErrRequest, ErrNotClosable with
+// why, and those of the database.
+func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) {
+	if wrong := bounds.Reason.Check(q.Reason); wrong != nil {
+		return Closing{}, fmt.Errorf("%w: %s", ErrRequest, wrong.Detail)
+	}
+	day, err := dayStart(q.Date)
+	if err != nil {
+		return Closing{}, err
+	}
+	s, err := r.showNow(ctx, ID(q.Date, payment.BillAll))
+	if err != nil {
+		return Closing{}, err
+	}
+	bill, err := r.billSum(ctx, &s) // outside of the transaction: a bill may be large
+	if err != nil {
+		return Closing{}, err
+	}
+	c := Closing{Date: q.Date, Who: bounds.Operator.Cut(q.Cause.ActorID), How: q.Cause.Type, Why: q.Reason,
+		At: r.cfg.Now().UTC().Truncate(time.Millisecond), SHA1: s.SHA1}
+	err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		return r.closeIn(ctx, tx, &c, day, bill)
+	})
+	return c, err
+}
+
+// closeIn writes a closing, behind the lock of the day's row.
+func (r *Reconciler) closeIn(ctx context.Context, tx *sqldb.Tx, c *Closing, day time.Time, bill billSum) error {
+	if _, err := sqldb.Known(ctx, tx, `SELECT bill_date
+FROM reconciliations
+WHERE bill_date = ?
+  AND bill_type = 'ALL'
+FOR UPDATE`, c.Date); err != nil {
+		return fmt.Errorf("close a day: %w", err)
+	}
+	s, err := findStored(ctx, tx, ID(c.Date, payment.BillAll))
+	if err != nil {
+		return err
+	}
+	if err := closable(&s, day, bill); err != nil {
+		return err
+	}
+	if c.found, err = foundOf(s.Result); err != nil {
+		return err
+	}
+	before, last, err := r.chain(ctx, tx, day)
+	if err != nil {
+		return err
+	}
+	c.Seq, c.Previous = 1, ""
+	if before != nil {
+		c.Previous = before.Manifest
+	}
+	if last != nil {
+		if last.weigh(&s, before); !last.Reopened {
+			*c = *last
+			return nil
+		}
+		c.Seq = last.Seq + 1
+	}
+	if c.trailSeq, c.trailSum, err = trail.HeadIn(ctx, tx); err != nil {
+		return err
+	}
+	files, err := r.proof(ctx, tx, &s, c, before, bill)
+	if err != nil {
+		return err
+	}
+	c.Manifest = files.manifest()
+	return insertClosing(ctx, tx, c, files)
+}
+
+// closable says why a day cannot be closed, nil when it can.
+func closable(s *Stored, day time.Time, bill billSum) error {
+	no := func(why string, of ...any) error {
+		return fmt.Errorf("%w: "+why, append([]any{ErrNotClosable}, of...)...)
+	}
+	switch {
+	case s.State != "done" || s.Result == nil:
+		return no("%s is %s", s.ID(), s.State)
+	case s.FinishedAt.Before(day.AddDate(0, 0, 1)):
+		return no("it was reconciled before it was over; run it again")
+	case !s.Counts:
+		return no("it has a file only, which a second person has to confirm")
+	case s.Result.Open > 0:
+		return no("%d differences are open", s.Result.Open)
+	case s.Result.Pending > 0:
+		return no("%d differences wait for the bill of another day", s.Result.Pending)
+	case s.SHA1 != bill.sha1:
+		return no("it was reconciled again at this moment; try once more")
+	}
+	return nil
+}
+
+// chain gives the last closings of the day before a day and of the day itself, nil for none. The
+// day before has to be closed, and stand, unless no earlier day ever was.
+func (r *Reconciler) chain(ctx context.Context, tx *sqldb.Tx, day time.Time) (before, last *Closing, err error) {
+	yesterday := day.AddDate(0, 0, -1)
+	found, err := closingsOf(ctx, tx, yesterday, day)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, last = found[Day(yesterday)], found[Day(day)]
+	if before == nil {
+		earlier, err := sqldb.Known(ctx, tx, `SELECT bill_date
+FROM day_closings
+WHERE bill_date < ?
+LIMIT 1`, Day(day))
+		if err == nil && earlier {
+			err = fmt.Errorf("%w: days are closed in their order, and %s is not closed", ErrNotClosable, Day(yesterday))
+		}
+		return nil, last, err
+	}
+	s, err := findStored(ctx, tx, ID(Day(yesterday), payment.BillAll))
+	if err != nil {
+		return nil, nil, err
+	}
+	if before.weigh(&s, nil); before.Reopened {
+		err = fmt.Errorf("%w: %s was closed and has changed since; close it again first", ErrNotClosable, before.Date)
+	}
+	return before, last, err
+}
+
+// insertClosing writes a closing and its files. A repeat of a transaction that was committed finds
+// the closing that it wrote itself.
+func insertClosing(ctx context.Context, tx *sqldb.Tx, c *Closing, files proof) error {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO day_closings
+  (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, previous_sha256)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, c.Date, c.Seq, c.Who, c.How, c.Why, c.At.UnixMilli(), c.SHA1, c.found,
+		c.Manifest, c.Previous); err != nil {
+		return fmt.Errorf("close a day: %w", err)
+	}
+	for _, f := range files {
+		parts := &chunks{save: func(seq int64, body []byte) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO day_closing_parts
+  (bill_date, seq, name, part, body)
+VALUES (?, ?, ?, ?, ?)`, c.Date, c.Seq, f.name, seq, body)
+			return err
+		}}
+		_, err := parts.Write(f.packed)
+		if err = cmp.Or(err, parts.flush()); err != nil {
+			return fmt.Errorf("keep the proof of a day: %w", err)
+		}
+	}
+	return nil
+}
+
+// closingColumns are those of scanClosing.
+const closingColumns = `c.bill_date, c.seq, c.who, c.how, c.why, c.at, c.sha1, c.found_sha256, c.manifest_sha256,
+  c.previous_sha256`
+
+// scanClosing reads one row of closingColumns.
+func scanClosing(rows *sql.Rows) (c Closing, err error) {
+	var at int64
+	err = rows.Scan(&c.Date, &c.Seq, &c.Who, &c.How, &c.Why, &at, &c.SHA1, &c.found, &c.Manifest, &c.Previous)
+	c.At = sqldb.FromMillis(at)
+	return c, err
+}
+
+// closingsOf gives the last closing of each day from one to another.
+func closingsOf(ctx context.Context, tx *sqldb.Tx, from, to time.Time) (map[string]*Closing, error) {
+	all := map[string]*Closing{}
+	err := sqldb.Each(ctx, tx, `SELECT `+closingColumns+`
+FROM day_closings c
+WHERE c.bill_date >= ?
+  AND c.bill_date <= ?
+ORDER BY c.bill_date, c.seq`, []any{Day(from), Day(to)}, func(rows *sql.Rows) error {
+		c, err := scanClosing(rows)
+		all[c.Date] = &c
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read who closed days: %w", err)
+	}
+	return all, nil
+}
+
+// Closings gives who closed a day, each time, in their order; the last one says whether it still
+// holds. A day that nobody has closed has none.
+func (r *Reconciler) Closings(ctx context.Context, date string) (all []Closing, err error) {
+	day, err := dayStart(date)
+	if err != nil {
+		return nil, err
+	}
+	err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		all = []Closing{}
+		err := sqldb.Each(ctx, tx, `SELECT `+closingColumns+`
+FROM day_closings c
+WHERE c.bill_date = ?
+ORDER BY c.seq`, []any{date}, func(rows *sql.Rows) error {
+			c, err := scanClosing(rows)
+			all = append(all, c)
+			return err
+		})
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		s, err := findStored(ctx, tx, ID(date, payment.BillAll))
+		if err != nil {
+			return err
+		}
+		before, err := closingsOf(ctx, tx, day.AddDate(0, 0, -1), day.AddDate(0, 0, -1))
+		all[len(all)-1].weigh(&s, before[Day(day.AddDate(0, 0, -1))])
+		return err
+	})
+	return all, err
+}
+
+// billSum is a bill by its two hashes; without a bill both are "".
+type billSum struct{ sha1, sha256 string }
+
+// billSum reads the bill of a day, and gives its hashes.
+func (r *Reconciler) billSum(ctx context.Context, s *Stored) (billSum, error) {
+	if s.SHA1 == "" {
+		return billSum{}, nil
+	}
+	f, err := r.openStored(ctx, *s)
+	if err != nil {
+		return billSum{}, err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, f)
+	return billSum{s.SHA1, hex.EncodeToString(sum.Sum(nil))}, errors.Join(err, f.Close())
+}
+
+// summed adds up what is written through it.
+type summed struct {
+	io.Writer
+	sum hash.Hash
+}
+
+// newSummed writes to w.
+func newSummed(w io.Writer) *summed {
+	s := &summed{sum: sha256.New()}
+	s.Writer = io.MultiWriter(w, s.sum)
+	return s
+}
+
+// hex is the SHA-256 of what was written.
+func (s *summed) hex() string { return hex.EncodeToString(s.sum.Sum(nil)) }

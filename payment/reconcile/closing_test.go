@@ -1,0 +1,296 @@
+package reconcile_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/payment"
+	"orderd/payment/reconcile"
+)
+
+// closed closes a day.
+func (d *desk) closed(t *testing.T, date string) reconcile.Closing {
+	t.Helper()
+	c, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "all is well", Cause: fin})
+	if err != nil {
+		t.Fatal(date, err)
+	}
+	return c
+}
+
+// zipped is the proof of a day.
+func (d *desk) zipped(t *testing.T, date string, seq int64) []byte {
+	t.Helper()
+	p, err := d.Pack(t.Context(), date, seq)
+	if err != nil {
+		t.Fatal(date, err)
+	}
+	var b bytes.Buffer
+	if err := p.WriteZIP(t.Context(), &b); err != nil {
+		t.Fatal(date, err)
+	}
+	return b.Bytes()
+}
+
+// threeDays are three days, the bill of each of which has its payment.
+func (d *desk) threeDays(t *testing.T) {
+	t.Helper()
+	for i := range 3 {
+		d.Clock.Set(noon.AddDate(0, 0, i))
+		date := reconcile.Day(d.Clock.Now())
+		d.bills.bills[date] = billOf(payRow(d.paid(t)))
+	}
+	d.Clock.Set(noon.AddDate(0, 0, 3))
+	for i := range 3 {
+		d.run(t, reconcile.Day(noon.AddDate(0, 0, i)))
+	}
+}
+
+// strangeBill is a bill of a day with a payment that nobody here knows, and nothing else.
+func strangeBill(date, transaction string, amount payment.Fen) []byte {
+	row := revoked(transaction, amount)
+	row.at, _ = time.ParseInLocation(time.DateTime, date+" 12:00:00", beijing)
+	return billOf(row)
+}
+
+// A day that is called closed while something is open, or that can be changed behind its closing without anybody seeing
+// it, is worth nothing to whoever asks a year later.
+func TestADayIsClosedOnceNothingIsOpen(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.threeDays(t)
+		refused := func(date, why string) {
+			t.Helper()
+			_, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "x", Cause: fin})
+			if !errors.Is(err, reconcile.ErrNotClosable) || !strings.Contains(err.Error(), why) {
+				t.Errorf("%s: %v", date, err)
+			}
+		}
+		one, two, three := day, "2026-11-21", "2026-11-22"
+		good := d.bills.bills[two]
+		d.bills.bills[two] = strangeBill(two, "4277", 5)
+		d.run(t, two)
+		refused(two, "open")
+		d.bills.bills[two] = good
+		d.run(t, two)
+		first := d.closed(t, one)
+		refused(three, one[:8]+"21")
+		if again := d.closed(t, one); again != first || first.Seq != 1 || first.Previous != "" {
+			t.Errorf("%+v, and again %+v", first, again)
+		}
+		second := d.closed(t, two)
+		third := d.closed(t, three)
+		if second.Previous != first.Manifest || third.Previous != second.Manifest || first.Manifest == second.Manifest {
+			t.Errorf("no chain: %+v %+v %+v", first, second, third)
+		}
+		m, err := d.Month(t.Context(), "2026-11")
+		if err != nil || m.Closed || !m.Days[19].Closed() || !m.Days[21].Closed() || m.Days[22].Closed() {
+			t.Errorf("%v %+v", err, m.Days[19:23])
+		}
+		// Reconciled again with the same bill, it stands; with another one, it is open again.
+		d.run(t, two)
+		if all, err := d.Closings(t.Context(), two); err != nil || len(all) != 1 || all[0].Reopened {
+			t.Errorf("the same bill: %+v %v", all, err)
+		}
+		d.bills.bills[two] = strangeBill(two, "4278", 7)
+		d.run(t, two)
+		if all, err := d.Closings(t.Context(), two); err != nil || len(all) != 1 || !all[0].Reopened {
+			t.Errorf("another bill: %+v %v", all, err)
+		}
+		if m, err := d.Month(t.Context(), "2026-11"); err != nil || m.Days[20].Closed() ||
+			!m.Days[20].Closing.Reopened {
+			t.Errorf("%v %+v", err, m.Days[20].Closing)
+		}
+		refused(two, "open")
+		for _, x := range d.diffs(t, two) {
+			for _, who := range []reconcile.Cause{fin, fin2} {
+				if x.Status == reconcile.StatusOpen {
+					if _, err := d.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+						Reason: "x", Cause: who}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		if all, err := d.Closings(t.Context(), two); err != nil || !all[0].Reopened {
+			t.Errorf("written off, and nobody has closed it again: %+v %v", all, err)
+		}
+		if c := d.closed(t, two); c.Seq != 2 || c.Previous != first.Manifest || c.Reopened {
+			t.Errorf("%+v", c)
+		}
+		d.AssertVerified(t)
+	})
+}
+
+// A month is closed when each of its days is, from our first payment on, and none has changed since.
+func TestAMonthIsClosedWithItsDays(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.Clock.Set(time.Date(2026, 11, 28, 4, 0, 0, 0, time.UTC))
+		d.bills.bills["2026-11-28"] = billOf(payRow(d.paid(t)))
+		d.Clock.Set(time.Date(2026, 12, 1, 4, 0, 0, 0, time.UTC))
+		for _, date := range []string{"2026-11-28", "2026-11-29", "2026-11-30"} {
+			d.run(t, date)
+			if m, err := d.Month(t.Context(), "2026-11"); err != nil || m.Closed {
+				t.Errorf("before %s: %v %v", date, m.Closed, err)
+			}
+			d.closed(t, date)
+		}
+		if m, err := d.Month(t.Context(), "2026-11"); err != nil || !m.Closed || m.Missing != 0 {
+			t.Errorf("%v %v", m.Closed, err)
+		}
+		if m, err := d.Month(t.Context(), "2026-10"); err != nil || m.Closed {
+			t.Errorf("a month before there was anything: %v %v", m.Closed, err)
+		}
+	})
+}
+
+// checked runs the script of a proof, unzipped, with the day before; it gives what it says.
+func checked(t *testing.T, dir, date, before string) (string, error) {
+	t.Helper()
+	args := []string{filepath.Join(dir, date, "verify.sh")}
+	if before != "" {
+		args = append(args, before)
+	}
+	out, err := exec.CommandContext(t.Context(), "sh", args...).CombinedOutput()
+	return string(out), err
+}
+
+// unzip writes the files of an archive into a folder.
+func unzip(t *testing.T, archive []byte, dir string) {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, z); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever doubts a day has a ZIP and the tools of every machine: a byte that was changed, a file that was put beside,
+// and a day that does not follow from the day before must be seen without this program.
+func TestAProofIsCheckedBySha256sum(t *testing.T) {
+	for _, tool := range []string{"sh", "sha256sum", "unzip"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("ORDERD_TEST_REQUIRE") == "1" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	d := newDesk(t, sqldbtest.SQLite(t))
+	d.threeDays(t)
+	for i := range 3 {
+		d.closed(t, reconcile.Day(noon.AddDate(0, 0, i)))
+	}
+	first, second := d.zipped(t, day, 0), d.zipped(t, "2026-11-21", 0)
+	folder := func() (dir, before string) {
+		dir = t.TempDir()
+		unzip(t, second, dir)
+		before = filepath.Join(t.TempDir(), "first.zip")
+		if err := os.WriteFile(before, first, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir, before
+	}
+	dir, before := folder()
+	if out, err := checked(t, dir, "2026-11-21", before); err != nil || !strings.Contains(out, "named by this day") ||
+		!strings.Contains(out, "bill.csv: OK") || !strings.Contains(out, "closing.json: OK") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	files, err := os.ReadDir(filepath.Join(dir, "2026-11-21"))
+	if err != nil || len(files) != 10 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		if f.Name() == "verify.sh" {
+			continue // whoever changes it is seen by the day after
+		}
+		dir, before := folder()
+		at := filepath.Join(dir, "2026-11-21", f.Name())
+		text, err := os.ReadFile(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text[len(text)/2] ^= 1; text[len(text)/2] == '\n' {
+			text[len(text)/2] ^= 3
+		}
+		if err := os.WriteFile(at, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := checked(t, dir, "2026-11-21", before); err == nil {
+			t.Errorf("a byte of %s was changed: %s", f.Name(), out)
+		}
+	}
+	dir, before = folder()
+	if err := os.WriteFile(filepath.Join(dir, "2026-11-21", "more.csv"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := checked(t, dir, "2026-11-21", before); err == nil || !strings.Contains(out, "was not there") {
+		t.Errorf("a file more: %s", out)
+	}
+	dir, _ = folder()
+	other := filepath.Join(t.TempDir(), "third.zip")
+	if err := os.WriteFile(other, d.zipped(t, "2026-11-22", 0), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := checked(t, dir, "2026-11-21", other); err == nil || !strings.Contains(out, "does not name") {
+		t.Errorf("another day as the one before: %s", out)
+	}
+}
+
+// The proof of a closed day is that of then, whatever the day has become; and the same state gives the same bytes, by
+// which two copies are known to be one.
+func TestAProofStaysAsItWasClosed(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.threeDays(t)
+		open := d.zipped(t, day, 0)
+		if again := d.zipped(t, day, 0); !bytes.Equal(open, again) {
+			t.Error("the same state gives other bytes")
+		}
+		c := d.closed(t, day)
+		kept := d.zipped(t, day, 0)
+		sums := fileOf(t, kept, day+"/SHA256SUMS")
+		sum := sha256.Sum256(sums)
+		if hex.EncodeToString(sum[:]) != c.Manifest {
+			t.Errorf("the closing names %s", c.Manifest)
+		}
+		if text := string(fileOf(t, kept, day+"/closing.json")); !strings.Contains(text, `"closed_by": "fin"`) ||
+			!strings.Contains(text, "all is well") {
+			t.Error(text)
+		}
+		if bill := fileOf(t, kept, day+"/bill.csv"); !bytes.Equal(bill, d.bills.bills[day]) {
+			t.Error("the bill is another one")
+		}
+		d.Clock.Advance(time.Hour)
+		d.bills.bills[day] = strangeBill(day, "4278", 7)
+		d.run(t, day)
+		if again := d.zipped(t, day, 0); !bytes.Equal(kept, again) {
+			t.Error("what was closed has changed")
+		}
+		if _, err := d.Pack(t.Context(), day, 2); !errors.Is(err, reconcile.ErrNotFound) {
+			t.Errorf("a closing that never was: %v", err)
+		}
+	})
+}
+
+// fileOf is a file of an archive.
+func fileOf(t *testing.T, archive []byte, name string) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	unzip(t, archive, dir)
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Checks the proof of a day with sha256sum and unzip alone: every file against SHA256SUMS, that no
+# other file lies beside them and, with the proof of the day before, that this one names it.
+#
+#   unzip 2026-11-20.zip && sh 2026-11-20/verify.sh [2026-11-19.zip]
+before=$1
+case $before in
+'' | /*) ;;
+*) before=$PWD/$before ;;
+esac
+cd "$(dirname "$0")" || exit 1
+sha256sum -c SHA256SUMS || { echo "WRONG: a file is not as it was"; exit 1; }
+for f in *; do
+	[ "$f" = SHA256SUMS ] || grep -q "  $f\$" SHA256SUMS || { echo "WRONG: $f was not there"; exit 1; }
+done
+if [ -n "$before" ]; then
+	sum=$(unzip -p "$before" '*/SHA256SUMS' | sha256sum | cut -d' ' -f1)
+	grep -q "^previous_sha256 $sum\$" chain.txt || { echo "WRONG: it does not name $before"; exit 1; }
+	echo "$before: named by this day"
+fi
+echo "SHA256SUMS of this day: $(sha256sum SHA256SUMS | cut -d' ' -f1)"

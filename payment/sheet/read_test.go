@@ -1,0 +1,113 @@
+package sheet
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/xuri/excelize/v2"
+)
+
+var readMost = Most{Rows: 100, Columns: 10, Bytes: 1 << 20, Cell: 100}
+
+// packed is a workbook of parts that somebody has put together by hand.
+func packed(t *testing.T, sheet, texts string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, text := range map[string]string{
+		"xl/workbook.xml": `<workbook xmlns:r="r"><sheets><sheet name="Work" r:id="rId7"/></sheets></workbook>`,
+		"xl/_rels/workbook.xml.rels": `<Relationships><Relationship Id="rId7" Type="x/worksheet" ` +
+			`Target="/xl/worksheets/a.xml"/><Relationship Id="rId8" Type="x/sharedStrings" Target="texts.xml"/>` +
+			`</Relationships>`,
+		"xl/worksheets/a.xml": "<worksheet><sheetData>" + sheet + "</sheetData></worksheet>",
+		"xl/texts.xml":        "<sst>" + texts + "</sst>",
+	} {
+		w, err := z.Create(name)
+		if err == nil {
+			_, err = w.Write([]byte(text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// What people fill in comes back from Excel, WPS and LibreOffice, each with its own way to write a text; a cell that is
+// read as that of the next column is somebody else's money.
+func TestAWorkbookIsRead(t *testing.T) {
+	file := packed(t, `<row r="1"><c r="A1" t="s"><v>0</v></c><c r="C1" t="inlineStr"><is><t>in</t></is></c></row>`+
+		`<row r="3"><c r="B3" t="str"><f>A1&amp;"x"</f><v>one x</v></c><c><v>12.5</v></c>`+
+		`<c r="ZZ3"><v>far</v></c></row>`,
+		`<si><r><t>on</t></r><r><t>e</t></r><rPh sb="0" eb="1"><t>spoken</t></rPh></si>`)
+	rows, err := ReadXLSX(file, "Work", readMost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]Read{{{Text: "one"}, {}, {Text: "in"}}, nil, {{}, {Text: "one x", Formula: true}, {Text: "12.5"}}}
+	if got := fmt.Sprint(rows); got != fmt.Sprint(want) {
+		t.Errorf("%v, not %v", got, want)
+	}
+	var b bytes.Buffer
+	table := Table{Name: "Work", Header: []string{"a", "b"}, Rows: Rows(func(yield func([]Cell) bool) {
+		yield([]Cell{Text("4200001234202611201234567890"), {OneOf: []string{"x", "y"}}})
+		yield([]Cell{Text("=1+1"), {OneOf: []string{"x", "y"}}})
+	})}
+	if err := WriteXLSX(&b, table); err != nil {
+		t.Fatal(err)
+	}
+	rows, err = ReadXLSX(b.Bytes(), "Work", readMost)
+	if err != nil || len(rows) != 3 || rows[1][0].Text != "4200001234202611201234567890" ||
+		rows[2][0] != (Read{Text: "=1+1"}) {
+		t.Errorf("%v, %v", rows, err)
+	}
+	book, err := excelize.OpenReader(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = book.Close() }()
+	lists, err := book.GetDataValidations("Work")
+	if err != nil || len(lists) != 1 || lists[0].Sqref != "B2:B3" || !strings.Contains(lists[0].Formula1, "x,y") {
+		t.Errorf("the lists: %+v, %v", lists, err)
+	}
+}
+
+// A file of a few kilobytes must not become gigabytes, nor a row of a million hold the program up.
+func TestAWorkbookIsReadWithinBounds(t *testing.T) {
+	cell := func(ref string) string { return `<c r="` + ref + `" t="inlineStr"><is><t>x</t></is></c>` }
+	for name, c := range map[string]struct {
+		file []byte
+		want error
+	}{
+		"unpacks to much":    {packed(t, strings.Repeat(" ", 2<<20), ""), ErrTooLong},
+		"texts without end":  {packed(t, `<row r="1"/>`, strings.Repeat("<si/>", 400_000)), ErrTooLong},
+		"many rows":          {packed(t, strings.Repeat("<row/>", 101), ""), ErrTooLong},
+		"a row of a million": {packed(t, `<row r="1048576">`+cell("A1048576")+`</row>`, ""), ErrTooLong},
+		"a long text": {packed(t, `<row r="1"><c r="A1"><v>`+strings.Repeat("x", 101)+`</v></c></row>`, ""),
+			ErrTooLong},
+		"rows backwards":   {packed(t, `<row r="2"/><row r="1"/>`, ""), ErrNoWorkbook},
+		"a text not there": {packed(t, `<row r="1"><c r="A1" t="s"><v>9</v></c></row>`, ""), ErrNoWorkbook},
+		"no XML":           {packed(t, `<row`, ""), ErrNoWorkbook},
+		"a cell in no row": {packed(t, cell("A1"), ""), ErrNoWorkbook},
+		"an entity": {packed(t, `<row r="1"><c r="A1"><v>&lol;</v></c></row>`, ""),
+			ErrNoWorkbook},
+	} {
+		if _, err := ReadXLSX(c.file, "Work", readMost); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := ReadXLSX(packed(t, "", ""), "Other", readMost); !errors.Is(err, ErrNoWorkbook) {
+		t.Errorf("no such sheet: %v", err)
+	}
+	far := packed(t, `<row r="1">`+cell("XFD1")+cell("A1")+`</row>`, "")
+	if rows, err := ReadXLSX(far, "Work", readMost); err != nil || len(rows[0]) > readMost.Columns {
+		t.Errorf("a far column: %d cells, %v", len(rows[0]), err)
+	}
+}
