@@ -62,6 +62,7 @@ var shows = map[string]string{
 	"order/audit.unsoundNow":          "long checks before the locks: they can only forbid a repair",
 	"payment/reconcile.Export":        "a day and its differences for people; that there is no such day is decided",
 	"payment/reconcile.List":          "a list for people",
+	"payment/reconcile.Month":         "a month for people; what is closed is decided under the lock of its day",
 	"payment/reconcile.Open":          "numbers for people and metrics",
 	"payment/reconcile.Recent":        "a page for people",
 	"payment/reconcile.Show":          "shown; that there is no such day is decided (showNow)",

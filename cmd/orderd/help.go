@@ -134,6 +134,14 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"proposed by the first person and done by the second, who gives the same command with a token of their own.",
 	"reconcile_diffs_status": "OPEN, PENDING_NEXT_DAY, RESOLVED or WRITTEN_OFF (default: OPEN of all days, " +
 		"all of one day).",
+	"reconcile_month": "Show a month, with every day of it: bill, ours, fees, net, what is open, who closed it; exit " +
+		"3 when something is open or days are missing.",
+	"reconcile_work":           "Write the open differences as a workbook to be filled in and given back.",
+	"reconcile_import":         "Show what a filled workbook would do, row by row; with --yes do it.",
+	"reconcile_close":          "Say that a day is done: nothing open, nothing waiting. Its proof is kept.",
+	"reconcile_pack":           "Write the proof of a day as one ZIP, which sha256sum checks.",
+	"reconcile_assignee":       "Whose they are; - for those of nobody.",
+	"reconcile_diffs_type":     "Such as BILL_ONLY; docs/reconciliation.md has them.",
 	"reconcile_resolve_action": "APPLY_PAYMENT, REFUND, MARK_PENDING or WRITE_OFF.",
 	// kong's enum of --action; the sentence above is its help.
 	"reconcile_resolve_action_enum": "APPLY_PAYMENT,REFUND,MARK_PENDING,WRITE_OFF",

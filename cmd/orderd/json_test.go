@@ -35,6 +35,8 @@ var jsonVerbs = map[string]string{
 	"tasks dead discard": "--all --yes --reason r", "reconcile run": "", "reconcile list": "none",
 	"reconcile show": "", "reconcile diffs": "none",
 	"reconcile resolve": "DIFFERENCE --action WRITE_OFF --reason r --yes", "reconcile confirm": "",
+	"reconcile month": "none", "reconcile close": "", "reconcile difference": "DIFFERENCE",
+	"reconcile assign": "", "reconcile comment": "DIFFERENCE text", "reconcile import": "",
 	"token list": "none", "operator list": "none", "verify": "none", "doctor": "none", "config print": "none",
 	"version":      "none",
 	"webhook list": "none", "webhook deliveries": "",

@@ -19,13 +19,21 @@ import (
 
 // reconcileCmd is `orderd reconcile …`.
 type reconcileCmd struct {
-	Run     reconcileRun     `cmd:"" help:"${reconcile_run}"`
-	List    reconcileList    `cmd:"" help:"List the days that were reconciled, newest first."`
-	Show    reconcileShow    `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
-	Diffs   reconcileDiffs   `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
-	Resolve reconcileResolve `cmd:"" help:"${reconcile_resolve}"`
-	Confirm reconcileConfirm `cmd:"" help:"${reconcile_confirm}"`
-	Bill    reconcileBill    `cmd:"" help:"Print the bill of a day that counts, or the file that was given."`
+	Run        reconcileRun        `cmd:"" help:"${reconcile_run}"`
+	List       reconcileList       `cmd:"" help:"List the days that were reconciled, newest first."`
+	Show       reconcileShow       `cmd:"" help:"Show the result of a day: the bridge from our books to the bill."`
+	Diffs      reconcileDiffs      `cmd:"" help:"List differences, as a table, JSON, CSV or a workbook."`
+	Resolve    reconcileResolve    `cmd:"" help:"${reconcile_resolve}"`
+	Confirm    reconcileConfirm    `cmd:"" help:"${reconcile_confirm}"`
+	Month      reconcileMonth      `cmd:"" help:"${reconcile_month}"`
+	Difference reconcileDifference `cmd:"" help:"Show a difference, what can be done about it, and what was said."`
+	Assign     reconcileAssign     `cmd:"" help:"Give a difference to somebody of finance."`
+	Comment    reconcileComment    `cmd:"" help:"Say something about a difference; it stays."`
+	Work       reconcileWork       `cmd:"" help:"${reconcile_work}"`
+	Import     reconcileImport     `cmd:"" help:"${reconcile_import}"`
+	Close      reconcileClose      `cmd:"" help:"${reconcile_close}"`
+	Pack       reconcilePack       `cmd:"" help:"${reconcile_pack}"`
+	Bill       reconcileBill       `cmd:"" help:"Print the bill of a day that counts, or the file that was given."`
 }
 
 // errOpen marks differences that are open: exit 3, which a daily job can alarm by. The
@@ -226,8 +234,11 @@ type reconcileDiffs struct {
 	Output string `short:"o" enum:"table,json,csv,xlsx" default:"table" help:"table, json, csv or xlsx."`
 	ID     string `arg:"" optional:"" help:"Day and type, such as 2026-11-19-ALL; without it, of all days."`
 	// Status is a pointer because "" has a meaning of its own: of any status.
-	Status *reconcile.Status `help:"${reconcile_diffs_status}"`
-	File   string            `type:"path" help:"Write there instead of standard output."`
+	Status   *reconcile.Status `help:"${reconcile_diffs_status}"`
+	Type     reconcile.Kind    `name:"type" help:"${reconcile_diffs_type}"`
+	Assignee string            `help:"${reconcile_assignee}"`
+	Age      int               `help:"Those that have been open for so many days."`
+	File     string            `type:"path" help:"Write there instead of standard output."`
 }
 
 // Run lists differences: of a day all of them, of all days the open ones, unless --status
@@ -237,8 +248,12 @@ func (c *reconcileDiffs) Run(ctx context.Context, s *settings, t *terminal) erro
 		return fmt.Errorf("%w: there is no status %q; OPEN, PENDING_NEXT_DAY, RESOLVED, WRITTEN_OFF, or \"\" for all",
 			errUsage, *st)
 	}
+	if c.Type != "" && !slices.Contains(reconcile.Kinds(), c.Type) {
+		return fmt.Errorf("%w: there is no type %.30q; see docs/reconciliation.md", errUsage, c.Type)
+	}
 	return withCore(ctx, s, func(co *core) (err error) {
-		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen}
+		f := reconcile.DifferenceFilter{Status: reconcile.StatusOpen, Kind: c.Type, Assignee: assigneeOf(c.Assignee)}
+		f.OlderThan(time.Now(), c.Age)
 		id := ""
 		if c.ID != "" {
 			id, f.Status = reconciliationID(c.ID), ""
@@ -284,10 +299,11 @@ func (c reconcileDiffs) write(t *terminal, res reconcile.Result, all []reconcile
 	}
 	view := func(d *reconcile.Difference) console.DifferenceView { return console.ViewDifference(d, time.Now()) }
 	return output{Output: c.Output}.show(t, viewed(all, view), func(w io.Writer) {
-		screen.Printf(w, "ID\tDAY\tTYPE\t\tSTATUS\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tSOURCE\tRESOLUTION\n")
+		screen.Printf(w, "ID\tDAY\tTYPE\t\tSTATUS\tDAYS\tASSIGNEE\tORDER\tNUMBER\tOURS\tBILL\tDIFFERENCE\tSOURCE\t"+
+			"RESOLUTION\n")
 		for _, d := range all {
-			screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind, d.Kind.Label(),
-				d.Status, d.OrderNo, d.Ref,
+			screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Date, d.Kind,
+				d.Kind.Label(), d.Status, d.AgeDays(time.Now()), d.Assignee, d.OrderNo, d.Ref,
 				strings.TrimSpace(d.OursFen.String()+" "+d.OursState),
 				strings.TrimSpace(d.BillFen.String()+" "+d.BillState), d.Diff(),
 				strings.TrimSpace(string(d.Source)+" "+d.GivenBy), resolutionOf(&d))

@@ -87,7 +87,8 @@ func TestOnlyScreenPrints(t *testing.T) {
 }
 
 // writers write files whose form is a contract, or text in which every word is shown.
-var writers = []string{"reconcile.WriteText", "reconcile.WriteCSV", "reconcile.WriteXLSX", "c.stock.Export"}
+var writers = []string{"reconcile.WriteText", "reconcile.WriteCSV", "reconcile.WriteXLSX",
+	"reconcile.WriteMonthCSV", "reconcile.WriteMonthXLSX", "c.stock.Export"}
 
 // movesCursor reports that a text has a control character that is not the end of a line or a tab.
 func movesCursor(text string) bool {

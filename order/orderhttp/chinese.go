@@ -67,6 +67,8 @@ var sentences = compileSentences([][2]string{
 	{`an amount is 0 to ([\d.]+) yuan, in fen`, "金额须为 0 至 $1 元，以分为单位"},
 	{`is a number from (\d+) to (\d+)`, "须为 $1 至 $2 的整数"},
 	{`want (\d+ to \d+)`, "须为 $1"},
+	{`want a whole number from 0 on`, "须为不小于 0 的整数"},
+	{`no index has it alone: say with status which of theirs`, "没有单独的索引：请同时用 status 指定状态"},
 	{`want an amount in fen`, "须为金额，以分为单位"},
 	{`want an amount in yuan such as 149\.00`, "须为金额，以元为单位，如 149.00"},
 	{`want a length of time such as 1m or 90s`, "须为时长，如 1m 或 90s"},

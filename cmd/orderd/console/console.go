@@ -230,8 +230,10 @@ var parameters = map[string][]string{
 		"cursor"},
 	"/admin/v1/webhooks/:id/deliveries":         {"limit", "cursor"},
 	"/admin/v1/reconciliations":                 {"limit", "cursor"},
-	"/admin/v1/reconciliations/:id/differences": {"status", "type", "order_no", "limit", "cursor"},
-	"/admin/v1/differences":                     {"status", "type", "order_no", "limit", "cursor"},
+	"/admin/v1/reconciliations/:id/differences": differenceParameters,
+	"/admin/v1/reconciliations/:id/proof":       {"seq"},
+	"/admin/v1/differences":                     differenceParameters,
+	"/admin/v1/differences/work.xlsx":           differenceParameters,
 	"/admin/v1/audit":                           {"actor", "action", "target", "from", "to", "limit", "cursor"},
 	"/ui/trail":                                 {"actor", "action", "target", "from", "to", "cursor"},
 	"/ui/trail.csv":                             {"from", "to"},
@@ -278,6 +280,7 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
 	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(),
+		c.financeRoutes(),
 		c.taskRoutes(), c.profileRoutes())
 	if c.Shipments != nil {
 		all = append(all, c.shipmentRoutes()...)
@@ -340,6 +343,8 @@ func longer(ctx echo.Context) bool {
 	path := ctx.Path()
 	_, _, file := asFile(ctx.Request())
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
+		strings.HasSuffix(path, "/proof") || strings.HasPrefix(path, "/admin/v1/differences/import") ||
+		strings.HasSuffix(path, "/work.xlsx") ||
 		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file ||
 		strings.HasPrefix(path, uiOrders+".") || path == "/ui/trail.csv"
 }

@@ -121,6 +121,8 @@ func TestAdminOpenAPIListsTheWords(t *testing.T) {
 		"DifferenceType":   wordsOf(reconcile.Kinds(), false),
 		"DifferenceStatus": wordsOf(reconcile.Statuses(), false),
 		"DifferenceAction": wordsOf(reconcile.Actions(), false),
+		"DayState":         wordsOf(reconcile.DayStates(), false),
+		"ImportOutcome":    wordsOf(reconcile.Outcomes(), false),
 		"EventType":        wordsOf(feed.Types(), false),
 		"ShipmentState":    wordsOf(shipping.States, true),
 	}

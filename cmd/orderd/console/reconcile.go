@@ -45,6 +45,7 @@ type Reconciler interface {
 	Resolve(ctx context.Context, q reconcile.Resolve) (reconcile.Difference, error)
 	// Open sums up what nobody has resolved, for gauges and the first page.
 	Open(ctx context.Context) (reconcile.Open, error)
+	Closer
 }
 
 // Bounds of reconciliation over HTTP.
@@ -146,10 +147,17 @@ type DifferenceView struct {
 	Source  reconcile.Source `json:"source,omitempty"`
 	GivenBy string           `json:"given_by,omitempty"`
 	// WaitsFor is the day whose bill may have it, of a row near midnight; PendingUntil is
-	// until when a pending one waits. Actions are what can be done about its kind.
+	// until when a pending one waits. Actions are what can be done about it as it stands.
 	WaitsFor     string             `json:"waits_for,omitempty"`
 	PendingUntil *time.Time         `json:"pending_until,omitempty"`
 	Actions      []reconcile.Action `json:"actions"`
+	// Choices say of each action how many people it takes and what will happen.
+	Choices []ChoiceView `json:"choices"`
+	// Assignee works on it. Version changes with what a decision rests on: see resolve.
+	Assignee string `json:"assignee,omitempty"`
+	Version  string `json:"version"`
+	// Notes are what was said and done about it, oldest first; not in lists.
+	Notes []reconcile.Note `json:"notes,omitempty"`
 	// ProposedBy has asked for a write-off, which somebody else must ask for too.
 	ProposedBy  string     `json:"proposed_by,omitempty"`
 	ProposedWhy string     `json:"proposed_why,omitempty"`
@@ -157,6 +165,22 @@ type DifferenceView struct {
 	ResolvedBy  string     `json:"resolved_by,omitempty"`
 	ResolvedWhy string     `json:"resolved_why,omitempty"`
 	ResolvedAt  *time.Time `json:"resolved_at"`
+}
+
+// ChoiceView is an action that can be taken.
+type ChoiceView struct {
+	Action reconcile.Action `json:"action"`
+	People int              `json:"people"`
+	Does   string           `json:"does"`
+}
+
+// viewChoices shows what can be done.
+func viewChoices(actions []reconcile.Action) []ChoiceView {
+	all := []ChoiceView{}
+	for _, a := range actions {
+		all = append(all, ChoiceView{a, a.People(), a.Does()})
+	}
+	return all
 }
 
 // sideView is what we have: the amount in fen and the state of the payment or refund.
@@ -189,14 +213,17 @@ func ViewDifference(d *reconcile.Difference, now time.Time) DifferenceView {
 		OutTradeNo:    d.OutTradeNo,
 		TransactionID: d.TransactionID,
 		AmountDiff:    d.Diff(),
-		AgeDays:       int(now.Sub(d.OpenedAt).Hours() / 24),
+		AgeDays:       d.AgeDays(now),
 		Status:        d.Status,
 		OpenedAt:      d.OpenedAt,
 		Source:        d.Source,
 		GivenBy:       d.GivenBy,
 		WaitsFor:      d.WaitsFor,
 		PendingUntil:  optional(d.PendingUntil),
-		Actions:       d.Kind.Actions(),
+		Actions:       d.Allowed(),
+		Choices:       viewChoices(d.Allowed()),
+		Assignee:      d.Assignee,
+		Version:       d.Version(),
 		ProposedBy:    d.ProposedBy,
 		ProposedWhy:   d.ProposedWhy,
 		Resolution:    d.Resolution,
@@ -227,7 +254,8 @@ func reconcileError(err error) error {
 	case errors.Is(err, reconcile.ErrRunning):
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress, Err: err}
 	case errors.Is(err, reconcile.ErrRequest), errors.Is(err, reconcile.ErrBadBill),
-		errors.Is(err, reconcile.ErrResolved):
+		errors.Is(err, reconcile.ErrResolved), errors.Is(err, reconcile.ErrChanged),
+		errors.Is(err, reconcile.ErrNotClosable):
 		return fail(orderhttp.CodeValidation, err.Error())
 	case errors.Is(err, reconcile.ErrSecondPerson):
 		return fail(orderhttp.CodeForbidden, err.Error())
@@ -406,11 +434,8 @@ func (c *console) getBill(ctx echo.Context) error {
 // a page as JSON, or all as CSV or a workbook, by Accept.
 func (c *console) listDifferences(ctx echo.Context) error {
 	q := query{Context: ctx}
-	f := reconcile.DifferenceFilter{
-		Status:  oneOf(&q, "status", reconcile.Statuses()),
-		Kind:    oneOf(&q, "type", reconcile.Kinds()),
-		OrderNo: ctx.QueryParam("order_no"), Cursor: ctx.QueryParam("cursor")}
-	limit := q.limit()
+	f := q.differences(c.Now())
+	limit := f.Limit
 	if err := q.err(); err != nil {
 		return err
 	}
@@ -440,6 +465,7 @@ const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sh
 // extension that its name has. They are read before the status is sent.
 func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
 	write func(io.Writer, reconcile.Result, []reconcile.Difference) error) error {
+	f.Limit = 0
 	s, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)
 	if err != nil {
 		return reconcileError(err)
@@ -456,17 +482,19 @@ func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, 
 // with his name in proposed_by.
 func (c *console) resolveDifference(ctx echo.Context) error {
 	var body struct {
-		Action reconcile.Action `json:"action"`
-		Reason string           `json:"reason"`
+		Action  reconcile.Action `json:"action"`
+		Reason  string           `json:"reason"`
+		Version string           `json:"version"`
 	}
 	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
 	d, err := c.Reconciler.Resolve(ctx.Request().Context(), reconcile.Resolve{
-		ID:     ctx.Param("id"),
-		Action: body.Action,
-		Reason: body.Reason,
-		Cause:  reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx)),
+		ID:      ctx.Param("id"),
+		Action:  body.Action,
+		Reason:  body.Reason,
+		Version: body.Version,
+		Cause:   reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx)),
 	})
 	if err != nil {
 		return reconcileError(err)

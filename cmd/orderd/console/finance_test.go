@@ -1,0 +1,178 @@
+package console
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xuri/excelize/v2"
+
+	"orderd/payment/operators"
+	"orderd/payment/reconcile"
+)
+
+// shortDay is a desk with a payment of today that the bill of today lacks, and what the day is called.
+func shortDay(t *testing.T) (d *desk, date string, difference reconcile.Difference) {
+	t.Helper()
+	d = newDesk(t)
+	d.SKU(t, "mug", 10)
+	d.PaidOne(t, "paid", "mug", 1)
+	date = reconcile.Day(d.Clock.Now())
+	d.Clock.Advance(24 * time.Hour)
+	if _, err := d.books.Run(t.Context(), reconcile.RunRequest{Date: date}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := d.books.Differences(t.Context(), reconcile.DifferenceFilter{Date: date, Limit: 10})
+	if err != nil || len(all) != 1 {
+		t.Fatal(len(all), err)
+	}
+	for _, name := range []string{"bea", "carl"} {
+		if err := operators.Create(t.Context(), d.DB, name, operators.Finance, operators.Bootstrap,
+			d.Clock.Now().Add(-48*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d, date, all[0]
+}
+
+// asJSON reads an answer.
+func asJSON[T any](t *testing.T, body []byte) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(body, &v); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	return v
+}
+
+// Finance's month by the API: what is missing and open, who works on it, what can be done, and the close with its
+// proof. Each answer is held against the document.
+func TestFinanceClosesADayByRoute(t *testing.T) {
+	d, date, x := shortDay(t)
+	month := asJSON[MonthView](t, d.ask(Finance, "GET", "/admin/v1/months/"+date[:7], "").Body.Bytes())
+	if month.Sums.Open != 1 || month.Closed || month.Balanced || len(month.Days) < 28 {
+		t.Errorf("%+v", month.Sums)
+	}
+	for _, media := range []string{"text/csv", xlsxType} {
+		w := d.ask(Finance, "GET", "/admin/v1/months/"+date[:7], "", "Accept", media)
+		want(t, w, 200, "")
+		if !strings.HasPrefix(w.Header().Get("Content-Type"), media) {
+			t.Errorf("%v", w.Header())
+		}
+	}
+	want(t, d.ask(Finance, "GET", "/admin/v1/months/2026-13", ""), 422, "VALIDATION_FAILED")
+	at := "/admin/v1/differences/" + x.ID
+	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"bea","from":""}`), 200, `"assignee":"bea"`)
+	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"carl","from":""}`), 422, "meanwhile")
+	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"ghost"}`), 422, "no account")
+	want(t, d.ask(Finance, "POST", at+"/comments", `{"text":"asked the bank"}`), 200, "asked the bank")
+	want(t, d.ask(Finance, "POST", at+"/comments", `{"text":""}`), 422, "comment")
+	v := asJSON[DifferenceView](t, d.ask(Finance, "GET", at, "").Body.Bytes())
+	if len(v.Notes) != 2 || len(v.Actions) != 1 || len(v.Choices) != 1 || v.Choices[0].People != 2 ||
+		v.Choices[0].Does == "" {
+		t.Errorf("%+v", v)
+	}
+	list := func(query string) string {
+		return d.ask(Finance, "GET", "/admin/v1/differences"+query, "").Body.String()
+	}
+	if !strings.Contains(list("?status=OPEN&assignee=bea"), x.ID) ||
+		strings.Contains(list("?status=OPEN&assignee=carl"), x.ID) ||
+		strings.Contains(list("?status=OPEN&assignee=-"), x.ID) || strings.Contains(list("?age_days=3"), x.ID) {
+		t.Error("the filters show something else")
+	}
+	want(t, d.ask(Finance, "GET", "/admin/v1/differences?assignee=bea", ""), 422, "NEEDS_RANGE")
+	want(t, d.ask(Finance, "POST", at+"/resolve", `{"action":"WRITE_OFF","reason":"x","version":"other"}`), 422,
+		"has changed")
+	day := "/admin/v1/reconciliations/" + date + "-ALL"
+	want(t, d.ask(Finance, "POST", day+"/close", `{"reason":"done"}`), 422, "are open")
+	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations/"+date+"-REFUND/close", `{"reason":"done"}`), 422, "ALL")
+	for _, who := range []string{"bea", "carl"} {
+		if _, err := d.books.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+			Reason: "lost", Version: v.Version, Cause: reconcile.ByOperator(who, "request", "r")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, d.ask(Finance, "POST", day+"/close", `{"reason":"done"}`), 200, `"closed_by":"the-finance"`)
+	want(t, d.ask(Finance, "GET", day+"/closings", ""), 200, `"reason":"done"`)
+	w := d.ask(Finance, "GET", day+"/proof", "")
+	want(t, w, 200, "")
+	z, err := zip.NewReader(bytes.NewReader(w.Body.Bytes()), int64(w.Body.Len()))
+	if err != nil || len(z.File) < 9 || w.Header().Get("Content-Type") != zipType {
+		t.Errorf("%v, %v", err, w.Header())
+	}
+	want(t, d.ask(Finance, "GET", day+"/proof?seq=2", ""), 404, "")
+	want(t, d.ask(Finance, "GET", day+"/proof?seq=x", ""), 422, "FORMAT")
+}
+
+// A workbook that is given back by the API is shown first and then done, and what is no workbook is named.
+func TestAWorkbookIsGivenBackByRoute(t *testing.T) {
+	d, _, x := shortDay(t)
+	w := d.ask(Finance, "GET", "/admin/v1/differences/work.xlsx", "")
+	want(t, w, 200, "")
+	book, err := excelize.OpenReader(bytes.NewReader(w.Body.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer book.Close()
+	rows, err := book.GetRows("Work")
+	if err != nil || len(rows) != 2 {
+		t.Fatal(len(rows), err)
+	}
+	for i, title := range rows[0] {
+		cell, _ := excelize.CoordinatesToCellName(i+1, 2)
+		if strings.HasSuffix(title, " comment") {
+			if err := book.SetCellValue("Work", cell, "asked"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var filled bytes.Buffer
+	if err := book.Write(&filled); err != nil {
+		t.Fatal(err)
+	}
+	give := func(path, file string) *reconcile.Imported {
+		w := d.ask(Finance, "POST", "/admin/v1/differences/import"+path, file, "Content-Type", xlsxType)
+		want(t, w, 200, x.ID)
+		done := asJSON[reconcile.Imported](t, w.Body.Bytes())
+		return &done
+	}
+	if done := give("", filled.String()); !done.DryRun || done.Counts[reconcile.OutcomePlanned] != 1 {
+		t.Errorf("%+v", done)
+	}
+	notes := func() int {
+		all, err := d.books.Notes(t.Context(), x.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all[x.ID])
+	}
+	if notes() != 0 {
+		t.Error("a dry run has said something")
+	}
+	for range 2 {
+		give("/apply", filled.String())
+	}
+	if notes() != 1 {
+		t.Errorf("said %d times", notes())
+	}
+	post := func(body, media string) (int, string) {
+		w := d.ask(Finance, "POST", "/admin/v1/differences/import/apply", body, "Content-Type", media)
+		return w.Code, w.Body.String()
+	}
+	for _, c := range []struct {
+		body, media string
+		status      int
+		says        string
+	}{
+		{"处理人,id\r\n", xlsxType, 422, "CSV"}, {"\xb4\xa6\xc0\xed", xlsxType, 422, "GBK"}, {"", xlsxType, 422, "empty"},
+		{"{}", "application/json", 415, ""},
+		{strings.Repeat("x", reconcile.MaxImport+1), xlsxType, http.StatusRequestEntityTooLarge, ""},
+	} {
+		if status, text := post(c.body, c.media); status != c.status || !strings.Contains(text, c.says) {
+			t.Errorf("%.10q: %d %s", c.body, status, text)
+		}
+	}
+}
