@@ -1,14 +1,16 @@
 // Comes into the console as people do, in both widths and languages: the first set-up by the printed link,
 // login, wrong login, one-time codes, the password again, logout; and posts each form from a page of another
-// site. In the environment: ADMIN (its address, of a shop without people), FIRST (the link that serve printed),
-// CHROMIUM; SHOTS, a folder for pictures, is optional.
+// origin with the cookies of whoever is signed in. In the environment: ADMIN (its address, of a shop without
+// people), FIRST (the link that serve printed), TOKEN (the bootstrap token), UNPROVE (a program that has
+// somebody asked for the password again, with DSN), CHROMIUM; SHOTS, a folder for pictures, is optional.
+import { execFileSync } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
-const { ADMIN, FIRST, CHROMIUM, SHOTS } = process.env;
+const { ADMIN, FIRST, TOKEN, UNPROVE, DSN, CHROMIUM, SHOTS } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const wrong = [];
 const check = (ok, ...what) => { if (!ok) wrong.push(what.join(" ")); };
@@ -89,6 +91,58 @@ const enter = async (v, name, code, status, what) => {
 };
 const shown = (v) => v.page.locator("main p.why code, main dd code").first().textContent();
 
+// What the service has of people, tokens and keys.
+const state = async () => JSON.stringify(await Promise.all(["operators", "tokens", "webhooks"].map(async (what) =>
+  (await fetch(`${ADMIN}/admin/v1/${what}`, { headers: { Authorization: "Bearer " + TOKEN } })).json())));
+
+// A page of another origin posts every form that the pages of an admin have, in the admin's browser. Another port is the
+// same site: SameSite=Strict does not hold the cookie back. And it cannot show the console in a frame.
+const foreign = async (v, who) => {
+  const forms = new Map();
+  for (const path of ["/", "/ui/people", "/ui/people/" + who, "/ui/me", "/ui/me/password", "/ui/me/totp", "/ui/refunds", "/ui/orders",
+    "/ui/tasks", "/ui/webhooks", "/ui/held", "/ui/gates"]) {
+    await v.page.goto(ADMIN + path);
+    for (const form of await v.page.evaluate(() => Array.from(document.forms).filter((f) => f.method === "post").map((f) =>
+      [f.getAttribute("action"), Array.from(f.elements).filter((e) => e.name).map((e) => [e.name, e.value])]))) forms.set(form[0], form[1]);
+  }
+  for (const [path, ...fields] of [["/login", "name", "password"], ["/setup", "t", "password", "again"], ["/ui/me/totp/off"]]) {
+    forms.set(path, fields.map((f) => [f, ""]));
+  }
+  const value = (name, text) => text || { name: who, password, old: password, again: password }[name] || "1";
+  const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  const evil = createServer((request, response) => {
+    const path = new URL(request.url, "http://evil").searchParams.get("post");
+    response.setHeader("Content-Type", "text/html");
+    response.end(path === null ? `<iframe src="${ADMIN}/ui/people"></iframe>` : `<form method="post" action="${ADMIN}${path}">` +
+      forms.get(path).map(([n, t]) => `<input name="${escape(n)}" value="${escape(value(n, t))}">`).join("") + "<button>win</button></form>");
+  });
+  await new Promise((done) => evil.listen(0, "127.0.0.1", done));
+  const at = `http://127.0.0.1:${evil.address().port}/`;
+  const page = await v.context.newPage();
+  const before = await state();
+  for (const path of forms.keys()) {
+    await page.goto(at + "?post=" + encodeURIComponent(path));
+    const came = page.waitForResponse((r) => r.request().method() === "POST");
+    await page.locator("button").click();
+    const answer = await came;
+    await page.waitForLoadState();
+    check(answer.status() === 403, "another origin's form of", path, "is answered", answer.status());
+    const headers = await answer.request().allHeaders();
+    if (path !== "/login") check(/orderd_session=/.test(headers.cookie), "the cookie does not come along, so that nothing is shown by", path);
+  }
+  check((await state()) === before, "another origin's form changed something");
+  check(forms.size >= 15, "only", forms.size, "forms");
+  await page.goto(at);
+  await page.waitForTimeout(300);
+  const inside = await Promise.all(page.frames().slice(1).map((f) => f.locator("main#main").count().catch(() => 0)));
+  check(inside.length === 1 && inside[0] === 0, "the console is shown in another page's frame");
+  await page.close();
+  evil.close();
+  await v.page.goto(ADMIN + "/ui/me");
+  check(v.page.url() === ADMIN + "/ui/me", "another origin ended the session");
+  console.log(`browser, login: ${forms.size} forms posted from another origin`);
+};
+
 // The first person, by the link that was printed; then one for each width and language, by a link that the first makes.
 const faces = [[1440, 900, "zh-CN", "light"], [390, 844, "zh-CN", "dark"], [1440, 900, "en-US", "dark"], [390, 844, "en-US", "light"]];
 const first = await visitor(...faces[0]);
@@ -123,6 +177,7 @@ for (const [i, face] of faces.entries()) {
   check(new URL(v.page.url()).pathname === "/login", "the logout leads to", v.page.url());
   // Back in the history is not back in the console.
   await v.page.goBack();
+  check((await v.page.locator("main table").count()) === 0, "after the logout the page of before is shown");
   await v.page.reload();
   check(new URL(v.page.url()).pathname === "/login", "after the logout the way back leads to", v.page.url());
   await v.go("/ui/refunds", "login for a page");
@@ -155,6 +210,19 @@ for (const [i, face] of faces.entries()) {
   await v.fill(key, { shop: "web" + i, reason: "back end" });
   await v.press(key + " button", "secret of a key");
   await v.go("/ui/people", "people with a key");
+  // The password again: a wrong one, then what was asked for is done.
+  execFileSync(UNPROVE, [DSN, who]);
+  await v.go("/ui/people/" + who, "person again");
+  const end = `main form[action="/ui/people/${who}/tokens/revoke"]`;
+  await v.fill(end, { reason: "lost \"it\" <b>" });
+  await v.press(end + " button", "prove", 403);
+  const again = `main form[action="/ui/people/${who}/tokens/revoke"]`;
+  await v.fill(again, { prove_password: "wrong horse battery" });
+  await v.press(again + " button", "prove wrong", 403);
+  await v.fill(again, { prove_password: password });
+  await v.press(again + " button", "person with a revoked token");
+  check(v.page.url().endsWith("/ui/people/" + who) && (await v.page.locator(end).count()) === 0, "the token is not revoked");
+  if (i === 0) await foreign(v, who);
   await v.context.close();
 }
 await first.context.close();
