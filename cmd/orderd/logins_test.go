@@ -65,7 +65,7 @@ func TestFirstLinkIsPrintedUntilSomebodyHasAPassword(t *testing.T) {
 		}
 		answer.Body.Close()
 	}
-	_, err := a.logins.UseLink(t.Context(), secret, "anna", "correct horse battery", "", operators.Browser{})
+	_, err := a.logins.UseLink(t.Context(), secret, "anna", "correct horse battery", "", operators.Browser{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

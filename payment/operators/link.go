@@ -148,7 +148,8 @@ WHERE sha256 = ?
 // account of name; other links have their person, and name is not looked at. A link works once,
 // whoever else has it at the same moment. Errors: ErrLink, ErrPassword, those of Insert,
 // database errors.
-func (l *Logins) UseLink(ctx context.Context, secret, name, password, old string, b Browser) (string, error) {
+func (l *Logins) UseLink(ctx context.Context, secret, name, password, old string, b Browser,
+	also Also) (string, error) {
 	k, err := l.FindLink(ctx, secret)
 	if err != nil {
 		return "", err
@@ -183,7 +184,7 @@ func (l *Logins) UseLink(ctx context.Context, secret, name, password, old string
 		if err := l.endOld(ctx, tx, old); err != nil {
 			return err
 		}
-		return l.insertSession(ctx, tx, id, name, role, b)
+		return l.insertSession(ctx, tx, id, name, role, b, also)
 	})
 	if err != nil {
 		return "", fmt.Errorf("use a link of %.64s: %w", name, err)

@@ -84,7 +84,8 @@ type Login struct {
 	// Known is what Know gave the browser, "" for nothing.
 	Known string
 	// Old is the secret of the session that the browser had, which ends: "" for none.
-	Old string
+	Old  string
+	Also Also
 }
 
 // Login lets a person in and gives the secret of the session, which is always a new one. Whatever is
@@ -142,10 +143,10 @@ WHERE person = ?`, again, in.Name); err != nil {
 		if err := l.endOld(ctx, tx, in.Old); err != nil {
 			return err
 		}
-		if err := l.insertSession(ctx, tx, id, in.Name, now.role, in.Browser); err != nil {
+		if err := try.forgive(ctx, tx); err != nil {
 			return err
 		}
-		return try.forgive(ctx, tx)
+		return l.insertSession(ctx, tx, id, in.Name, now.role, in.Browser, in.Also)
 	})
 	if err != nil {
 		return "", fmt.Errorf("log in: %w", err)
@@ -248,7 +249,7 @@ WHERE person = ?`, hash, l.now().UnixMilli(), s.Person); err != nil {
 		if err := endLinks(ctx, tx, s.Person); err != nil {
 			return err
 		}
-		return l.insertSession(ctx, tx, id, s.Person, s.Role, b)
+		return l.insertSession(ctx, tx, id, s.Person, s.Role, b, nil)
 	})
 	return secret, err
 }

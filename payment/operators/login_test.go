@@ -75,7 +75,7 @@ func (h *hall) person(name string, role operators.Role) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	secret, err := h.UseLink(h.t.Context(), link, "", right, "", here)
+	secret, err := h.UseLink(h.t.Context(), link, "", right, "", here, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestALinkEndsTheSessionOfBefore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.UseLink(t.Context(), link, "", other, eve, here)
+	_, err = h.UseLink(t.Context(), link, "", other, eve, here, nil)
 	if err != nil || h.who(eve) != nil || h.who(bea) != nil {
 		t.Errorf("%v, %+v %+v", err, h.who(eve), h.who(bea))
 	}
@@ -363,12 +363,12 @@ func TestLinksWorkOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.UseLink(t.Context(), old, "eve", right, "", here); !errors.Is(err, operators.ErrLink) {
+		if _, err := h.UseLink(t.Context(), old, "eve", right, "", here, nil); !errors.Is(err, operators.ErrLink) {
 			t.Errorf("the link of before: %v", err)
 		}
 		for _, wrong := range []struct{ name, password string }{{"x y", right}, {"anna", "short"},
 			{"anna", "i am anna of old"}} {
-			if _, err := h.UseLink(t.Context(), link, wrong.name, wrong.password, "", here); err == nil ||
+			if _, err := h.UseLink(t.Context(), link, wrong.name, wrong.password, "", here, nil); err == nil ||
 				errors.Is(err, operators.ErrLink) {
 				t.Errorf("%v: %v", wrong, err)
 			}
@@ -378,7 +378,7 @@ func TestLinksWorkOnce(t *testing.T) {
 		for i := range 6 {
 			process := h.another()
 			all.Go(func() {
-				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, "", here)
+				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, "", here, nil)
 				switch {
 				case err == nil:
 					in.Add(1)
@@ -407,7 +407,7 @@ func TestLinksWorkOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.advance(operators.LinkFor)
-		if _, err := h.UseLink(t.Context(), link, "", other, "", here); err != operators.ErrLink {
+		if _, err := h.UseLink(t.Context(), link, "", other, "", here, nil); err != operators.ErrLink {
 			t.Errorf("too late: %v", err)
 		}
 	})
@@ -425,7 +425,7 @@ func TestFirstLinkIsOfAShopWithoutPeople(t *testing.T) {
 	if _, err := h.FirstLink(t.Context(), "cli:root"); !errors.Is(err, operators.ErrBegun) {
 		t.Error(err)
 	}
-	if _, err := h.UseLink(t.Context(), link, "eve", right, "", here); !errors.Is(err, operators.ErrLink) {
+	if _, err := h.UseLink(t.Context(), link, "eve", right, "", here, nil); !errors.Is(err, operators.ErrLink) {
 		t.Errorf("the link of before: %v", err)
 	}
 	if err := operators.Disable(t.Context(), h.db, "bare", "anna", h.now()); err != nil {
@@ -449,7 +449,7 @@ func TestLinksEndWithRoleAndPassword(t *testing.T) {
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.UseLink(t.Context(), link, "", other, "", here); !errors.Is(err, operators.ErrLink) {
+		if _, err := h.UseLink(t.Context(), link, "", other, "", here, nil); !errors.Is(err, operators.ErrLink) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -513,7 +513,7 @@ func TestTwoFirstLinksMakeOnePerson(t *testing.T) {
 		for i, link := range links {
 			process := h.another()
 			all.Go(func() {
-				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, "", here)
+				_, err := process.UseLink(t.Context(), link, fmt.Sprint("admin", i), right, "", here, nil)
 				if err == nil {
 					in.Add(1)
 				} else if !errors.Is(err, operators.ErrLink) {
@@ -577,7 +577,7 @@ func TestALinkSetsThePasswordAnew(t *testing.T) {
 	if k, err := h.FindLink(t.Context(), link); err != nil || k.Person != "anna" {
 		t.Fatal(k, err)
 	}
-	secret, err := h.UseLink(t.Context(), link, "ignored", other, "", here)
+	secret, err := h.UseLink(t.Context(), link, "ignored", other, "", here, nil)
 	if err != nil || h.who(old) != nil || h.who(secret).TOTP {
 		t.Error(err)
 	}

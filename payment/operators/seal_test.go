@@ -124,7 +124,7 @@ func TestALostKeyIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.keyed("").UseLink(t.Context(), link, "", other, "", here); err != nil {
+	if _, err := h.keyed("").UseLink(t.Context(), link, "", other, "", here, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.keyed("").Login(t.Context(), operators.Login{Name: "anna", Password: other, Browser: here}); err !=

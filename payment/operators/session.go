@@ -47,6 +47,10 @@ type Session struct {
 // Proved reports that the password was given within ProvedFor.
 func (s Session) Proved(now time.Time) bool { return now.Before(s.ProvedAt.Add(ProvedFor)) }
 
+// Also is what a caller writes in the transaction that makes a session, as the last of it; it may be run
+// twice. nil: nothing.
+type Also func(ctx context.Context, tx *sqldb.Tx, s Session) error
+
 // Browser is what is known of a browser: where it is and what it calls itself. Both are for
 // people, who shall know their own; the address also bounds wrong logins.
 type Browser struct{ Address, Agent string }
@@ -145,13 +149,18 @@ func (l *Logins) Sessions(ctx context.Context, person string) (all []Session, er
 	return all, nil
 }
 
-// insertSession writes a session of a person with a role; the password was just given.
-func (l *Logins) insertSession(ctx context.Context, tx *sqldb.Tx, id, person string, role Role, b Browser) error {
+// insertSession writes a session of a person with a role; the password was just given. It is the last of
+// its transaction, but for what is written also.
+func (l *Logins) insertSession(ctx context.Context, tx *sqldb.Tx, id, person string, role Role, b Browser,
+	also Also) error {
 	now := l.now().UnixMilli()
 	_, err := tx.ExecContext(ctx, `INSERT INTO operator_sessions
   (sha256, person, role, created_at, seen_at, proved_at, address, agent)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, id, person, string(role), now, now, now, b.Address, bounds.Agent.Fitted(b.Agent))
-	return err
+	if err != nil || also == nil {
+		return err
+	}
+	return also(ctx, tx, Session{ID: id, Person: person, Role: role})
 }
 
 // made says that a session was written by a run of the same call before this one.

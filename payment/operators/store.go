@@ -168,6 +168,13 @@ WHERE person = ?`, string(role), name)
 	return nil
 }
 
+// Exists reports that somebody has or had an account of this name.
+func Exists(ctx context.Context, tx *sqldb.Tx, name string) (bool, error) {
+	return sqldb.Known(ctx, tx, `SELECT name
+FROM operators
+WHERE name = ?`, name)
+}
+
 // List gives all accounts, disabled ones too, by name.
 func List(ctx context.Context, db *sqldb.DB) ([]Account, error) {
 	all := []Account{}

@@ -161,7 +161,7 @@ func TestErrorsOfLoginsHaveNoSecret(t *testing.T) {
 	for _, c := range []ctx{t.Context(), gone} {
 		_, err = h.Login(c, operators.Login{Name: "anna", Password: other, Code: "000000", Browser: here})
 		said(err)
-		_, err = h.UseLink(c, link+"x", "anna", other, "", here)
+		_, err = h.UseLink(c, link+"x", "anna", other, "", here, nil)
 		said(err)
 		_, err = h.ChangePassword(c, s, other, other, here)
 		said(err)

@@ -81,11 +81,14 @@ func (c *console) login(ctx echo.Context) error {
 	}
 	secret, err := c.Logins.Login(r.Context(), operators.Login{Name: f["name"], Password: f["password"],
 		Code: f["code"], Browser: c.browserOf(r), Old: c.cookieOf(r, sessionCookie),
-		Known: c.cookieOf(r, browserCookie)})
+		Known: c.cookieOf(r, browserCookie), Also: c.entered(ctx, actLogin)})
 	if err != nil {
 		status, message, other := c.refused(ctx, err)
 		if other != nil {
 			return other
+		}
+		if status != http.StatusTooManyRequests {
+			c.turnedAway(ctx, f["name"])
 		}
 		why := "" // of the service, and not of whoever asks
 		if errors.Is(err, operators.ErrSealed) {
@@ -144,7 +147,7 @@ func (c *console) setup(ctx echo.Context) error {
 		return again(say(ctx, "said.notagain"))
 	}
 	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], c.cookieOf(r, sessionCookie),
-		c.browserOf(r))
+		c.browserOf(r), c.entered(ctx, actLink))
 	switch {
 	case errors.Is(err, operators.ErrPassword):
 		return again(tooWeak(ctx))

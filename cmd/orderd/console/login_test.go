@@ -113,6 +113,153 @@ func leads(t *testing.T, w *httptest.ResponseRecorder, to string) {
 	}
 }
 
+// Who came in, from where, who was turned away, and what was done about people is in the audit trail; and a login that
+// cannot be written down is none.
+func TestWhoComesAndGoesIsInTheTrail(t *testing.T) {
+	d := newDesk(t)
+	link, err := d.logins.FirstLink(t.Context(), "cli:root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.stranger()
+	leads(t, b.post("/setup", "t", link, "name", "anna", "password", password, "again", password), "/")
+	leads(t, b.post("/logout"), "/login")
+	want(t, b.post("/login", "name", "anna", "password", "wrong horse battery"), 403, said("said.wrong"))
+	want(t, b.post("/login", "name", password, "password", password), 403, said("said.wrong"))
+	leads(t, b.post("/login", "name", "anna", "password", password), "/")
+	want(t, b.post("/ui/people", "name", "bea", "role", "viewer", "reason", "new"), 200, "/setup?t=")
+	leads(t, b.post("/ui/people/bea/role", "role", "finance", "reason", "moved"), "/ui/people/bea")
+	want(t, b.post("/ui/people/bea/link", "reason", "lost"), 200, "/setup?t=")
+	leads(t, b.post("/ui/people/bea/end-sessions", "reason", "lost"), "/ui/people/bea")
+	want(t, b.post("/ui/people/bea/tokens", "label", "laptop", "reason", "x"), 200, "bea:laptop")
+	leads(t, b.post("/ui/people/bea/tokens/revoke", "token", "bea:laptop", "reason", "x"), "/ui/people/bea")
+	leads(t, b.post("/ui/people/bea/disable", "reason", "gone"), "/ui/people/bea")
+	want(t, b.post("/ui/me/totp"), 200, "<svg")
+	leads(t, b.post("/ui/me/password", "old", password, "password", password+"2", "again", password+"2"), "/ui/me")
+	leads(t, b.post("/ui/me/sessions/end"), "/ui/me")
+	expected := []string{"anna link.use anna done"}
+	for _, act := range []string{"login.end", "", "login.begin anna refused", "", "person.create bea",
+		"person.role bea", "person.link bea", "session.end bea", "token.create bea", "token.revoke bea",
+		"person.disable bea", "totp.begin", "password.change", "session.end"} {
+		switch {
+		case act == "":
+		case strings.HasSuffix(act, "refused"):
+			expected = append(expected, "anna "+act, nobodyKnown+" login.begin "+nobodyKnown+" refused",
+				"anna login.begin anna done")
+		default:
+			expected = append(expected, "anna "+act, "anna "+act+" done")
+		}
+	}
+	if got := d.trailed(t); !slices.Equal(got, expected) {
+		t.Errorf("the trail has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(expected, "\n"))
+	}
+	rows := strings.Join(sqldbtest.Contents(t, d.DB)["trail"], "\n")
+	if strings.Contains(rows, password) || !strings.Contains(rows, "192.0.2.1") || !strings.Contains(rows, "moved") {
+		t.Errorf("%s", rows)
+	}
+	before := sqldbtest.Contents(t, d.DB)
+	for range 2 * operators.MostWrong { // what is not looked at is not written down
+		b.post("/login", "name", "bo", "password", "wrong horse battery")
+	}
+	if got := len(sqldbtest.Contents(t, d.DB)["trail"]) - len(before["trail"]); got != operators.MostWrong {
+		t.Errorf("%d rows of a flood", got)
+	}
+	if _, err := d.DB.Pool().ExecContext(t.Context(), "ALTER TABLE trail RENAME TO away"); err != nil {
+		t.Fatal(err)
+	}
+	sessions := len(sqldbtest.Contents(t, d.DB)["operator_sessions"])
+	if w := b.post("/login", "name", "anna", "password", password+"2"); w.Code < 500 {
+		t.Errorf("let in without a trail: %d", w.Code)
+	}
+	if got := len(sqldbtest.Contents(t, d.DB)["operator_sessions"]); got != sessions {
+		t.Error("a session that the trail does not have")
+	}
+	if _, err := d.DB.Pool().ExecContext(t.Context(), "ALTER TABLE away RENAME TO trail"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever has lost a role, or the account, while a form was open posts it in vain.
+func TestAFormOutlivesNoRole(t *testing.T) {
+	for what, end := range map[string]func(o *office) error{
+		"a lower role": func(o *office) error {
+			return operators.SetRole(t.Context(), o.DB, "adam", Viewer, o.Clock.Now())
+		},
+		"another role and back": func(o *office) error {
+			return cmp.Or(operators.SetRole(t.Context(), o.DB, "adam", Viewer, o.Clock.Now()),
+				operators.SetRole(t.Context(), o.DB, "adam", Admin, o.Clock.Now()))
+		},
+		"a disabled account": func(o *office) error {
+			return operators.Disable(t.Context(), o.DB, "adam", "the boss", o.Clock.Now())
+		},
+		"the end of the session": func(o *office) error { return o.logins.EndAll(t.Context(), "adam", "") },
+		"half an hour": func(o *office) error {
+			o.Clock.Advance(operators.SessionIdle)
+			return nil
+		},
+	} {
+		o := newOffice(t)
+		want(t, o.adam.get("/ui/people/bert"), 200, "bert")
+		if err := end(o); err != nil {
+			t.Fatal(err)
+		}
+		before := sqldbtest.Contents(t, o.DB)
+		for _, pattern := range o.posts(t) {
+			path, fields, ok := o.form(pattern)
+			if !ok || slices.Contains([]string{"/login", "/setup", "/ui/language"}, pattern) {
+				continue
+			}
+			w := o.adam.post(path, append(fields, provePassword, password)...)
+			if w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), "/login") {
+				t.Errorf("%s: %s: %d %s", what, path, w.Code, w.Header().Get("Location"))
+			}
+		}
+		if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, o.DB)); len(changed) > 0 {
+			t.Errorf("%s: %v changed", what, changed)
+		}
+		if _, err := o.DB.Pool().ExecContext(t.Context(),
+			"UPDATE operators SET disabled_by = 'bootstrap' WHERE disabled_at <> 0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a link is answered that does not work tells neither whether it ever did nor whose it was.
+func TestDeadLinksAreAlike(t *testing.T) {
+	d := newDesk(t)
+	d.browser(t, "anna", Admin) // by a link, which is used
+	link := func(person string) string {
+		t.Helper()
+		secret, err := d.logins.LinkOf(t.Context(), person, "cli")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret
+	}
+	used, replaced := link("anna"), ""
+	leads(t, d.stranger().post("/setup", "t", used, "password", password, "again", password), "/")
+	replaced, _ = link("anna"), link("anna")
+	late := link("anna")
+	d.Clock.Advance(operators.LinkFor)
+	known := regexp.MustCompile(`(?s)<time.*?</time>|name="back" value="[^"]*"`)
+	first := ""
+	for what, secret := range map[string]string{"used": used, "replaced": replaced, "too late": late,
+		"of nobody": strings.Repeat("A", 43), "empty": "", "no secret": "%00<x>"} {
+		got := d.stranger().get("/setup?t=" + url.QueryEscape(secret))
+		post := d.stranger().post("/setup", "t", secret, "name", "anna", "password", password, "again", password)
+		for _, w := range []*httptest.ResponseRecorder{got, post} {
+			want(t, w, 404, said("in.link.dead"))
+			body := known.ReplaceAllString(w.Body.String(), "")
+			if first == "" {
+				first = body
+			}
+			if body != first || len(w.Result().Cookies()) > 0 {
+				t.Errorf("%s is told apart: %s", what, body)
+			}
+		}
+	}
+}
+
 // From the first link to the last logout: each step as a person meets it.
 func TestFirstPersonToLogout(t *testing.T) {
 	d := newDesk(t)
@@ -758,6 +905,13 @@ func TestNextIsAPageOfTheConsole(t *testing.T) {
 	for _, page := range []string{"/", "/ui/refunds", "/ui/orders/01JD?x=1"} {
 		if got := nextPage(page); got != page {
 			t.Errorf("%q leads to %q", page, got)
+		}
+	}
+	for back, to := range map[string]string{"/login?next=%2Fui%2Fme": "/login?next=%2Fui%2Fme",
+		"/setup?t=x": "/setup?t=x",
+		"/logout":    "/", "//evil.example/login": "/", "/admin/v1/tokens": "/", "https://evil.example/login": "/"} {
+		if got := backPage(back); got != to {
+			t.Errorf("%q leads back to %q", back, got)
 		}
 	}
 }

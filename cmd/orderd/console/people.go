@@ -152,6 +152,10 @@ func (c *console) setRoleOf(ctx echo.Context) error {
 	if f == nil || err != nil {
 		return err
 	}
+	effect(ctx, "", f["role"])
+	if p, err := c.Logins.Person(ctx.Request().Context(), ctx.Param("name")); err == nil {
+		effect(ctx, string(p.Role), f["role"])
+	}
 	err = operators.SetRole(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), Role(f["role"]), c.Now())
 	if errors.Is(err, operators.ErrRole) {
 		return c.showPerson(ctx, http.StatusUnprocessableEntity, say(ctx, "said.role"))
@@ -219,6 +223,7 @@ func (c *console) addToken(ctx echo.Context) error {
 	case err != nil:
 		return accountError(err)
 	}
+	effect(ctx, "", name)
 	c.Log.Info("token created", "name", name, "person", person, "by", operator(ctx), "reason", f["reason"])
 	return c.showLogin(ctx, http.StatusOK, "secret", map[string]any{"Name": name, "Person": person, "Secret": secret,
 		"Back": pageOf(person)})
@@ -276,6 +281,7 @@ func (c *console) addShopKey(ctx echo.Context) error {
 	case err != nil:
 		return err
 	}
+	effect(ctx, "", k.Name)
 	c.Log.Info("shop key created", "name", k.Name, "by", operator(ctx), "reason", f["reason"])
 	return c.showLogin(ctx, http.StatusOK, "secret", map[string]any{"Name": k.Name, "Secret": secret, "Back": uiPeople})
 }

@@ -93,9 +93,10 @@ var acts = map[string]inTrail{
 	"POST /ui/people/:name/end-session":            {"session.end", []string{"id"}},
 	"POST /ui/people/:name/tokens":                 {"token.create", []string{"label"}},
 	"POST /ui/people/:name/tokens/revoke":          {"token.revoke", []string{"token"}},
-	"POST /ui/shop-keys":                           {"shopkey.create", []string{"shop", "scopes", "name"}},
-	"POST /ui/shop-keys/revoke":                    {"shopkey.revoke", []string{"key"}},
-	"POST /ui/people/:name/link":                   {"person.link", nil},
+	"POST /ui/shop-keys": {"shopkey.create", []string{"shop", "scope_place", "scope_read", "scope_refund",
+		"scope_stock"}},
+	"POST /ui/shop-keys/revoke":  {"shopkey.revoke", []string{"key"}},
+	"POST /ui/people/:name/link": {"person.link", nil},
 }
 
 // The fields of acts that have many.

@@ -140,7 +140,7 @@ func (q *query) lastDay(name string) time.Time {
 
 // actionNames are the acts that there are.
 func actionNames() []string {
-	var all []string
+	all := []string{actLogin, actLink}
 	for _, a := range acts {
 		all = append(all, a.action)
 	}

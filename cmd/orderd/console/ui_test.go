@@ -212,6 +212,13 @@ func values() map[string][]string {
 			}
 		}
 	}
+	people := []string{"login", "link", "session", "password", "totp", "person", "token", "shopkey"}
+	for _, name := range actionNames() { // the others have forms
+		kind, _, _ := strings.Cut(name, ".")
+		if slices.Contains(people, kind) {
+			v["act."] = append(v["act."], name)
+		}
+	}
 	v["status.todo."] = v["status."]
 	for _, r := range operators.Roles() {
 		v["role."], v["role.may."] = append(v["role."], string(r)), append(v["role.may."], string(r))
