@@ -16,6 +16,7 @@ import (
 	"orderd/order"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
+	"orderd/payment/trail"
 )
 
 // operatorCmd is `orderd operator …`: the accounts of the people who work at the shop.
@@ -36,7 +37,10 @@ type operatorCreate struct {
 // Run makes an account, made by the shell: it is no second person beside the shell.
 func (c *operatorCreate) Run(ctx context.Context, s *settings) error {
 	return withCore(ctx, s, func(co *core) error {
-		return operators.Create(ctx, co.db, c.Name, c.Role, byWhom(), time.Now())
+		what := trail.What{Action: "person.create", Target: c.Name, Asked: `{"role":"` + string(c.Role) + `"}`}
+		return co.recorded(ctx, byWhom(), what, func() error {
+			return operators.Create(ctx, co.db, c.Name, c.Role, byWhom(), time.Now())
+		})
 	})
 }
 
@@ -76,7 +80,10 @@ func (c *operatorRole) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		return operators.SetRole(ctx, co.db, c.Name, c.Role, time.Now())
+		what := trail.What{Action: "person.role", Target: c.Name, Asked: `{"role":"` + string(c.Role) + `"}`}
+		return co.recorded(ctx, byWhom(), what, func() error {
+			return operators.SetRole(ctx, co.db, c.Name, c.Role, time.Now())
+		})
 	})
 }
 
@@ -92,7 +99,9 @@ func (c *operatorDisable) Run(ctx context.Context, s *settings, t *terminal) err
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		return operators.Disable(ctx, co.db, c.Name, byWhom(), time.Now())
+		return co.recorded(ctx, byWhom(), trail.What{Action: "person.disable", Target: c.Name}, func() error {
+			return operators.Disable(ctx, co.db, c.Name, byWhom(), time.Now())
+		})
 	})
 }
 
@@ -115,7 +124,11 @@ func (c *operatorLink) Run(ctx context.Context, s *settings, t *terminal) error 
 		if err != nil {
 			return err
 		}
-		secret, err := co.logins.LinkOf(ctx, c.Name, by)
+		var secret string
+		err = co.recorded(ctx, by, trail.What{Action: "person.link", Target: c.Name}, func() (err error) {
+			secret, err = co.logins.LinkOf(ctx, c.Name, by)
+			return err
+		})
 		if err != nil {
 			return err
 		}

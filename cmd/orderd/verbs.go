@@ -20,6 +20,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order/orderhttp"
+	"orderd/payment/trail"
 )
 
 // output is how data is shown; verbs that show some embed it. JSON is a contract with
@@ -208,12 +209,15 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Operator != "" || c.Person != "" {
 		return withCore(ctx, s, func(co *core) error {
 			var secret string
-			var err error
-			if store := co.tokens; c.Person != "" {
-				_, secret, err = store.CreateFor(ctx, c.Person, c.Label, byWhom())
-			} else {
-				secret, err = store.Create(ctx, c.Operator, c.Role, byWhom())
-			}
+			what := trail.What{Action: "token.create", Target: cmp.Or(c.Person, c.Operator)}
+			err := co.recorded(ctx, byWhom(), what, func() (err error) {
+				if store := co.tokens; c.Person != "" {
+					_, secret, err = store.CreateFor(ctx, c.Person, c.Label, byWhom())
+				} else {
+					secret, err = store.Create(ctx, c.Operator, c.Role, byWhom())
+				}
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -283,10 +287,11 @@ func (c *tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
+		what, revoke := trail.What{Action: "token.revoke", Target: c.Name}, co.tokens.Revoke
 		if strings.Contains(c.Name, "/") { // no operator's name has one
-			return co.shops.Revoke(ctx, c.Name)
+			what.Action, revoke = "shopkey.revoke", co.shops.Revoke
 		}
-		return co.tokens.Revoke(ctx, c.Name)
+		return co.recorded(ctx, byWhom(), what, func() error { return revoke(ctx, c.Name) })
 	})
 }
 
