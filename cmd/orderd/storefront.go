@@ -98,8 +98,7 @@ func (a *app) startStorefront(ctx context.Context) error {
 			}
 			return ids, err
 		},
-		PayFor: payFor, CloseGrace: a.s.CloseGrace, AskEvery: a.s.AskEvery, Now: time.Now, Log: a.log,
-		Stopping: a.stopping,
+		PayFor: payFor, Now: time.Now, Log: a.log, Stopping: a.stopping,
 	}
 	if a.Admin != "" {
 		so.Console = dialable(a.Admin)

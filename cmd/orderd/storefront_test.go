@@ -163,6 +163,10 @@ func TestStorefrontShowsEveryRace(t *testing.T) {
 		!strings.Contains(page, "“close it” → it is paid already") || shelfOf(t, page) != "997" {
 		t.Error(page)
 	}
+	v.does(o, "instant") // again, from a page that is old
+	if armed := a.sim.Faults(); len(armed) != 0 {
+		t.Errorf("what was armed stays: %v", armed)
+	}
 
 	twice := buys()
 	v.does(twice, "twice")

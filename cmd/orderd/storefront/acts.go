@@ -158,8 +158,13 @@ func (s *Shop) payTwice(ctx context.Context, st *story) error {
 	return s.client.control(ctx, "trades/"+first+"/pay", map[string]any{"notify": true, "force": true})
 }
 
-// payAtTheClose cancels, and the money arrives at WeChat Pay in the instant before it is asked to close.
+// payAtTheClose cancels, and the money arrives at WeChat Pay in the instant before it is asked to close. Of an
+// order that will not be closed any more only the cancel is tried: what is armed for a close that does not
+// come stays armed.
 func (s *Shop) payAtTheClose(ctx context.Context, st *story) error {
+	if st.order.State != pending || st.money > 0 {
+		return s.cancel(ctx, st)
+	}
 	no, err := s.trade(ctx, st)
 	if err != nil {
 		return err

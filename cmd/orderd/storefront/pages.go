@@ -136,15 +136,15 @@ func (l lang) viewOf(g goods) goodsView {
 // orderPage is an order with the phone beside it.
 type orderPage struct {
 	orderView
-	Item                        goodsView
-	Verdict, Tone               string
-	Steps                       []stepView
-	Phone                       string
-	Whole                       bool // nothing of it is missing
-	CanPay, CanAsk, CanLate     bool
-	CanRefund, CanCode, Settled bool
-	Waits                       bool // until its time is over
-	RefundNo                    string
+	Item                    goodsView
+	Verdict, Tone           string
+	Steps                   []stepView
+	Phone                   string
+	Whole                   bool // nothing of it is missing
+	CanPay, CanAsk, CanLate bool
+	CanRefund, CanCode      bool
+	Waits                   bool // until its time is over
+	RefundNo                string
 }
 
 // stepView is a step in a language; Way is the arrow's class.

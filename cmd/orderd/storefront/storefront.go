@@ -30,11 +30,10 @@ type Options struct {
 	Goods func(ctx context.Context) ([]string, error)
 	// PayFor is the time to pay that the shop gives its orders, in whole seconds; 0: the service's own.
 	PayFor time.Duration
-	// CloseGrace and AskEvery are the service's, for what is told; AskEvery 0 is never.
-	CloseGrace, AskEvery time.Duration
-	Now                  func() time.Time
-	Log                  *slog.Logger // nil: silent
-	Stopping             <-chan struct{}
+	Now    func() time.Time
+	Log    *slog.Logger // nil: silent
+	// Stopping ends the waits of open pages when it is closed.
+	Stopping <-chan struct{}
 }
 
 const (

@@ -56,7 +56,6 @@ type story struct {
 	fromStart  bool
 	left       bool // the buyer put the phone away
 	money      int  // payments that WeChat Pay took
-	told       int  // callbacks that were taken
 	lost       bool // a callback that never came
 	paidFirst  bool // a close was answered that it is paid
 	forgotten  bool // the simulator does not know the trade
@@ -184,7 +183,6 @@ func (st *story) hear(e entry) {
 		of := map[bool]string{true: "pay", false: "refund"}[e.OutRefundNo == ""]
 		switch e.Event {
 		case "accepted":
-			st.told++
 			st.add(e.At, wechat, orderd, "step.told."+of, e.Status)
 		case "lost", "cut_before":
 			st.lost = true
