@@ -316,3 +316,6 @@ func RefundStatement(f RefundFilter) (query string, args []any) {
 
 // CausesQuery is causesQuery, for EXPLAIN.
 var CausesQuery = causesQuery
+
+// AccountsQuery is accountsQuery, for EXPLAIN.
+var AccountsQuery = accountsQuery

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"orderd/migrations/sqldb"
 )
@@ -41,10 +42,84 @@ func findAccount(ctx context.Context, q querier, skuID string) (Account, error) 
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, ErrNotFound
 	}
+	a.setSold()
+	return a, err
+}
+
+// setSold says that what came in and is nowhere else is sold.
+func (a *Account) setSold() {
 	if !a.Unlimited {
 		a.Sold = a.CameIn - a.Available - a.Allocated - a.Reserved
 	}
-	return a, err
+}
+
+// accountsQuery reads the accounts of n SKUs; its arguments are the SKUs four times. It is one statement, as
+// accountQuery is, and reads the open orders once for all of them.
+func accountsQuery(n int) string {
+	in := "(" + sqldb.In(n) + ")"
+	return `SELECT 'available' AS part, sku_id, available AS units, unlimited
+FROM skus
+WHERE sku_id IN ` + in + `
+UNION ALL
+SELECT 'allocated', sku_id, SUM(remaining), 0
+FROM stock_buckets /*! FORCE INDEX (ix_buckets_state) */
+WHERE state IN ('open', 'closing')
+  AND sku_id IN ` + in + `
+GROUP BY sku_id
+UNION ALL
+SELECT 'came', sku_id, SUM(delta), 0
+FROM stock_flows /*! FORCE INDEX (PRIMARY) */
+WHERE order_no = ''
+  AND sku_id IN ` + in + `
+GROUP BY sku_id
+UNION ALL
+SELECT 'reserved', i.sku_id, SUM(i.quantity), 0
+FROM orders o /*! FORCE INDEX (ix_orders_due) */
+CROSS JOIN order_items i
+WHERE o.state IN ('pending', 'closing')
+  AND i.order_no = o.order_no
+  AND i.sku_id IN ` + in + `
+GROUP BY i.sku_id`
+}
+
+// findAccounts gives the accounts of SKUs; those that are not there have none.
+func findAccounts(ctx context.Context, q querier, skuIDs []string) (map[string]Account, error) {
+	all := make(map[string]Account, len(skuIDs))
+	if len(skuIDs) == 0 {
+		return all, nil
+	}
+	args := sqldb.Args(skuIDs)
+	err := sqldb.Each(ctx, q, accountsQuery(len(skuIDs)), slices.Concat(args, args, args, args),
+		func(rows *sql.Rows) error {
+			var part, id string
+			var units int64
+			var unlimited bool
+			if err := rows.Scan(&part, &id, &units, &unlimited); err != nil {
+				return err
+			}
+			a := all[id]
+			switch part {
+			case "available":
+				a.SkuID, a.Available, a.Unlimited = id, units, unlimited
+			case "allocated":
+				a.Allocated = units
+			case "came":
+				a.CameIn = units
+			case "reserved":
+				a.Reserved = units
+			}
+			all[id] = a
+			return nil
+		})
+	for id, a := range all {
+		if a.SkuID == "" { // its row is gone, or came after
+			delete(all, id)
+			continue
+		}
+		a.setSold()
+		all[id] = a
+	}
+	return all, err
 }
 
 // goodsOf gives the first goods of an order, by title ("" without one) and id, and how many

@@ -356,3 +356,9 @@ func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, erro
 	}
 	return a, sqldb.Wrap("account for stock", err)
 }
+
+// StockAccounts is StockAccount for a page of SKUs, all at one moment; those that are not there are left out.
+func (s *Service) StockAccounts(ctx context.Context, skuIDs []string) (map[string]Account, error) {
+	all, err := findAccounts(ctx, s.db, skuIDs)
+	return all, sqldb.Wrap("account for stock", err)
+}

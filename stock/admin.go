@@ -447,10 +447,29 @@ func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, erro
 	return a.query(ctx, listQuery, cursor, min(max(limit, 1), maxPage))
 }
 
+// ListFrom is List from an id on, also one that there is none of: with the beginning of ids it begins at
+// the first of those.
+func (a *Admin) ListFrom(ctx context.Context, first, cursor string, limit int) ([]SKU, error) {
+	if err := errors.Join(bounds.SkuID.Cursor(first), bounds.SkuID.Cursor(cursor)); err != nil {
+		return nil, err
+	}
+	if first <= cursor {
+		return a.List(ctx, cursor, limit)
+	}
+	return a.query(ctx, listFromQuery, first, min(max(limit, 1), maxPage))
+}
+
 // listQuery reads a page of SKUs.
 const listQuery = `SELECT ` + shownColumns + `
 FROM skus
 WHERE sku_id > ?
+ORDER BY sku_id
+LIMIT ?`
+
+// listFromQuery is listQuery with the first one.
+const listFromQuery = `SELECT ` + shownColumns + `
+FROM skus
+WHERE sku_id >= ?
 ORDER BY sku_id
 LIMIT ?`
 

@@ -230,6 +230,7 @@ func TestSKUsAreReadByThePage(t *testing.T) {
 			put(t, db, fmt.Sprint("sku", i), 10)
 		}
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, stock.ListQuery, "sku1", 51)
+		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, stock.ListFromQuery, "sku1", 51)
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, stock.ListQuery, "", 51)
 	})
 }

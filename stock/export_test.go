@@ -74,3 +74,6 @@ func KeptArgs() []any { return []any{reopening, SoldOut} }
 
 // ListQuery is listQuery, for EXPLAIN.
 const ListQuery = listQuery
+
+// ListFromQuery is listFromQuery, for EXPLAIN.
+const ListFromQuery = listFromQuery

@@ -38,7 +38,7 @@ trigger("payment.late", late);
 const days = (await admin("/admin/v1/reconciliations")).data;
 const transaction = (await admin("/admin/v1/orders/" + refunded)).payment.transaction_id;
 const pages = ["/", "/ui/orders", "/ui/orders?state=paid&limit=5", "/ui/orders?stuck=1", ...[waiting, refunded, late, held].map((no) => "/ui/orders/" + no),
-  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/tasks", "/ui/webhooks", "/ui/search?q=nothing", "/ui/reconciliations",
+  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/stock", "/ui/stock/" + sku, "/ui/timeouts", "/ui/tasks", "/ui/webhooks", "/ui/search?q=nothing", "/ui/reconciliations",
   ...days.slice(0, 1).map((d) => "/ui/reconciliations/" + d.id)];
 const errors = [["/ui/orders/01NONE", 404], ["/ui/orders?cursor=%20", 422], ["/none", 404]];
 
@@ -106,8 +106,8 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
   check(await page.locator("#help").isVisible(), "? shows no help");
   await page.keyboard.press("Escape");
   check(!(await page.locator("#help").isVisible()), "Esc does not close the help");
-  for (const [key, path] of [["o", "/ui/orders"], ["r", "/ui/refunds"], ["b", "/ui/reconciliations"], ["h", "/ui/held"], ["s", "/ui/gates"],
-    ["t", "/ui/orders?stuck=1"], ["d", "/ui/tasks"]]) {
+  for (const [key, path] of [["o", "/ui/orders"], ["r", "/ui/refunds"], ["b", "/ui/reconciliations"], ["h", "/ui/held"], ["s", "/ui/stock"],
+    ["t", "/ui/timeouts"], ["d", "/ui/tasks"]]) {
     await page.keyboard.press("g");
     await page.keyboard.press(key);
     await page.waitForURL(ADMIN + path).catch(() => check(false, "g", key, "leads to", page.url()));

@@ -47,6 +47,7 @@ var shows = map[string]string{
 	"migrations/sqldb.Explain":        "a plan for people, and for tests and measurements",
 	"order.Search":                    "shown; that there is nothing is decided",
 	"order.StockAccount":              "numbers for people; that there is no such SKU is decided",
+	"order.StockAccounts":             "numbers for people",
 	"order.Timeline":                  "shown; that there is no such order is decided",
 	"order.Versions":                  "wakes those who wait; what they are shown is read by find",
 	"order.find":                      "shown; that there is no such order is decided (findNow)",

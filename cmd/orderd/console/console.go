@@ -55,6 +55,8 @@ type Orders interface {
 	JudgeHeld(ctx context.Context, transactionID, why string, cause order.Cause) (order.Settlement, error)
 	// DueBySecond counts the open orders by the second in which they are taken.
 	DueBySecond(ctx context.Context, horizon time.Duration) ([]order.DueSecond, error)
+	// DueByMinute counts them by minute and state.
+	DueByMinute(ctx context.Context, horizon time.Duration) ([]order.DueMinute, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
 	// HeldBacklog sums what ListHeld lists, and MoneyOf what was paid in a time: for the first page.
@@ -66,6 +68,7 @@ type Orders interface {
 	OrderFlows(ctx context.Context, orderNo string) ([]order.OrderFlow, error)
 	// StockAccount says where every unit of a SKU is.
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
+	StockAccounts(ctx context.Context, skuIDs []string) (map[string]order.Account, error)
 }
 
 // Stock is what operators need of stock; *stock.Admin implements it, and documents its
@@ -79,6 +82,8 @@ type Stock interface {
 	Find(ctx context.Context, id string) (stock.SKU, error)
 	// List gives up to limit SKUs after the one named cursor, by their ids.
 	List(ctx context.Context, cursor string, limit int) ([]stock.SKU, error)
+	// ListFrom is List from an id on.
+	ListFrom(ctx context.Context, first, cursor string, limit int) ([]stock.SKU, error)
 	Gates
 }
 
@@ -217,6 +222,8 @@ var parameters = map[string][]string{
 	uiOrders + ".xlsx":         pageParameters,
 	"/ui/search":               {"q"},
 	"/ui/held":                 {"written_off", "cursor"},
+	uiStock:                    {"q", "low", "cursor"},
+	uiStock + "/:name":         {"from", "to", "cursor"},
 	"/ui/tasks":                {"cursor"},
 	"/admin/v1/held":           {"written_off", "limit", "cursor"},
 	"/admin/v1/search":         {"q"},
@@ -279,9 +286,8 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 // listener is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
-	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.gateRoutes(), c.refundRoutes(), c.reconcileRoutes(),
-		c.financeRoutes(),
-		c.taskRoutes(), c.profileRoutes())
+	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.stockRoutes(), c.timeoutRoutes(), c.gateRoutes(),
+		c.refundRoutes(), c.reconcileRoutes(), c.financeRoutes(), c.taskRoutes(), c.profileRoutes())
 	if c.Shipments != nil {
 		all = append(all, c.shipmentRoutes()...)
 	}

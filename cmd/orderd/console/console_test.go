@@ -115,7 +115,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
-		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI})
+		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI, CloseRate: 50})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,6 +254,9 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/skus/:id/rebuild-cache":         Admin,
 		"GET /admin/v1/gates":                           Viewer,
 		"GET /admin/v1/gates/:name":                     Viewer,
+		"GET /ui/stock":                                 Viewer,
+		"GET /ui/stock/:name":                           Viewer,
+		"GET /ui/timeouts":                              Viewer,
 		"GET /ui/gates":                                 Viewer,
 		"GET /ui/gates/:name":                           Viewer,
 		"GET /admin/v1/shipments":                       Viewer,

@@ -31,6 +31,10 @@ func funcsOf(l lang) template.FuncMap {
 		"exact":     func(t time.Time) string { return t.In(beijing).Format("01-02 15:04:05.000") },
 		"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"zoned":     zoned,
+		"day":       day,
+		"fen":       fen,
+		"minute":    func(t time.Time) string { return t.In(beijing).Format("15:04") },
+		"took":      tookText,
 		"at":        at,
 		"whyclosed": whyClosed,
 		"pair":      func(first, second any) pair { return pair{first, second} },
@@ -43,6 +47,19 @@ type pair struct{ First, Second any }
 // zoned says a time with its zone, and in UTC.
 func zoned(t time.Time) string {
 	return t.In(beijing).Format("2006-01-02 15:04:05.000 -07:00") + " = " + t.UTC().Format("2006-01-02 15:04:05.000Z")
+}
+
+// tookText says how long something took, as short as it can be told.
+func tookText(d time.Duration) string {
+	switch {
+	case d < 10*time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
 }
 
 // at is a time of a view of the API, the zero time for none.
@@ -158,6 +175,11 @@ var looks = map[string]look{
 	"ship.REPORTED": {Shape: "✓", Class: colourGood},
 	"ship.REFUSED":  {Shape: "▲", Class: colourBad},
 	"ship.VOID":     {Shape: "○", Class: colourIdle},
+
+	"sku.ok":        {Shape: "●", Class: colourGood},
+	"sku.low":       {Shape: "▲", Class: colourWarn},
+	"sku.out":       {Shape: "▲", Class: colourBad},
+	"sku.unlimited": {Shape: "○", Class: colourIdle},
 
 	"task.failing": {Shape: "◑", Class: colourWarn},
 	"task.dead":    {Shape: "▲", Class: colourBad},

@@ -104,7 +104,7 @@ func hitPage(h *order.Hit) string {
 	case h.Kind == order.HitCustomer:
 		return uiOrders + "?customer_id=" + url.QueryEscape(h.ID)
 	case h.Kind == order.HitSKU:
-		return "/ui/gates/" + url.PathEscape(h.ID)
+		return uiStock + "/" + url.PathEscape(h.ID)
 	case h.OrderNo != "" && h.Kind == order.HitRefund:
 		return uiOrders + "/" + url.PathEscape(h.OrderNo) + "#refunds"
 	case h.OrderNo != "":

@@ -207,7 +207,7 @@ func TestSearchPage(t *testing.T) {
 		}
 	}
 	for q, to := range map[string]string{o.CustomerID: "/ui/orders?customer_id=" + url.QueryEscape(o.CustomerID),
-		"mug": "/ui/gates/mug", "": "/"} {
+		"mug": "/ui/stock/mug", "": "/"} {
 		w := d.ask(Viewer, "GET", "/ui/search?q="+q, "")
 		if w.Code != 303 || w.Header().Get("Location") != to {
 			t.Errorf("%q: %d %v", q, w.Code, w.Header())
@@ -217,10 +217,13 @@ func TestSearchPage(t *testing.T) {
 	d.SKU(t, o.CustomerID, 1)
 	w := d.ask(Viewer, "GET", "/ui/search?q="+o.CustomerID, "")
 	want(t, w, 200, `href="/ui/orders?customer_id=`)
-	want(t, w, 200, `href="/ui/gates/`+o.CustomerID)
+	want(t, w, 200, `href="/ui/stock/`+o.CustomerID)
 	want(t, d.ask(Viewer, "GET", "/ui/search?q=nothing", ""), 200, "没有找到")
 	want(t, d.browse(Viewer, "/ui/search?q=a%20b"), 422, "VALIDATION_FAILED")
 }
+
+// unwritten is what a word or a template shows of a value that it was not made for.
+var unwritten = regexp.MustCompile(`%![a-z(]|\(0x[0-9a-f]+\)|0xc[0-9a-f]{9}|&lt;nil&gt;|map\[`)
 
 // What others wrote is text on every page, in both languages, and turns no line around: nobody forges a page by which
 // people decide about money.
@@ -256,6 +259,7 @@ func TestNoPageRunsWhatOthersWrote(t *testing.T) {
 	written := 0
 	for _, path := range []string{"/", "/ui/orders", "/ui/orders/" + o.OrderNo, "/ui/orders/" + open.OrderNo,
 		"/ui/refunds", "/ui/held", "/ui/tasks", "/ui/webhooks", "/ui/gates", "/ui/gates/mug",
+		"/ui/stock", "/ui/stock/mug", "/ui/timeouts",
 		"/ui/shipments", "/ui/reconciliations",
 		"/ui/search?q=none", "/ui/orders/" + url.PathEscape(evil), "/ui/gates/" + url.PathEscape(evil),
 		"/ui/search?q=" + url.QueryEscape(evil), "/ui/orders?customer_id=" + url.QueryEscape(evil)} {
@@ -265,6 +269,9 @@ func TestNoPageRunsWhatOthersWrote(t *testing.T) {
 			if strings.Contains(page, "<script>") || strings.Contains(page, "<img") ||
 				strings.Contains(page, "\u202e") {
 				t.Errorf("%s: %s", path, page)
+			}
+			if bad := unwritten.FindString(page); bad != "" {
+				t.Errorf("%s shows %q", path, bad)
 			}
 			written += strings.Count(page, "&lt;script&gt;")
 		}

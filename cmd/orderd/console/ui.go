@@ -247,8 +247,9 @@ func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 		{"nav.refunds", "/ui/refunds", "r", false, Viewer},
 		{"nav.books", "/ui/reconciliations", "b", false, Finance},
 		{"nav.held", "/ui/held", "h", false, Viewer},
-		{"nav.sales", "/ui/gates", "s", false, Viewer},
-		{"nav.overdue", "/ui/orders?stuck=1", "t", false, Viewer},
+		{"nav.stock", uiStock, "s", false, Viewer},
+		{"nav.sales", "/ui/gates", "", false, Viewer},
+		{"nav.timeouts", "/ui/timeouts", "t", false, Viewer},
 		{"nav.tasks", "/ui/tasks", "d", false, Viewer},
 	}
 	if c.Trail != nil {
@@ -302,11 +303,6 @@ func (c *console) render(ctx echo.Context, name string, data any) ([]byte, error
 		f.Query = ""
 	}
 	f.Other = f.Lang.other()
-	if f.Nav != nil && r.URL.Path == "/ui/orders" && r.URL.RawQuery == "stuck=1" {
-		for i := range f.Nav {
-			f.Nav[i].Current = f.Nav[i].Word == "nav.overdue"
-		}
-	}
 	var b bytes.Buffer
 	if err := pages[f.Lang][name].ExecuteTemplate(&b, "layout", f); err != nil {
 		return nil, err

@@ -188,7 +188,9 @@ func values() map[string][]string {
 		"status.": {"400", "401", "403", "404", "405", "409", "412", "413", "415", "422", "428", "429", "500",
 			"502", "503"},
 		"source.": {"", string(reconcile.SourceWeChat), string(reconcile.SourceFile)}, "origin.": {"hand", "auto"},
-		"flow.": {string(stock.KindDeduct), string(stock.KindReturn)},
+		"flow.": {string(stock.KindDeduct), string(stock.KindReturn), string(stock.KindInitial),
+			string(stock.KindReplenish), string(stock.KindAdjust)},
+		"st.sku.": {"ok", "low", "out", "unlimited"},
 		"settled.": {string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
 			string(order.SettledRepeated), string(order.SettledWrittenOff)},
 		"reason.": {order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld},
@@ -276,7 +278,7 @@ func TestNoWordIsMissing(t *testing.T) {
 	if err != nil || len(names) < 200 {
 		t.Fatalf("%d words, %v", len(names), err)
 	}
-	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|[cf])\.[a-z.]+)"`)
+	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|[cf]|stock|due)\.[a-z.]+)"`)
 	for _, file := range source {
 		if strings.HasSuffix(file, "_test.go") || file == "words.go" {
 			continue
