@@ -317,5 +317,11 @@ func RefundStatement(f RefundFilter) (query string, args []any) {
 // CausesQuery is causesQuery, for EXPLAIN.
 var CausesQuery = causesQuery
 
+// PlacedQuery is placedQuery, for EXPLAIN.
+const PlacedQuery = placedQuery
+
+// ReceivedQuery is receivedQuery, for EXPLAIN.
+const ReceivedQuery = receivedQuery
+
 // AccountsQuery is accountsQuery, for EXPLAIN.
 var AccountsQuery = accountsQuery

@@ -507,6 +507,29 @@ ORDER BY due_from, state`, []any{sqldb.Millis(now), sqldb.Millis(until)}, func(r
 	})
 }
 
+// placedQuery reads what became of the orders placed from a time on, newest first.
+const placedQuery = `SELECT order_no, state, close_reason
+FROM orders /*! FORCE INDEX (PRIMARY) */
+WHERE order_no >= ?
+  AND order_no <= ?
+ORDER BY order_no DESC
+LIMIT ?`
+
+// eachPlaced gives up to limit orders placed from a time on, newest first.
+func eachPlaced(ctx context.Context, q querier, from time.Time, limit int,
+	row func(at time.Time, state State, why CloseReason)) error {
+	return sqldb.Each(ctx, q, placedQuery, []any{placedAfter(from), lastOrderNo, limit}, func(rows *sql.Rows) error {
+		var no string
+		var state State
+		var why CloseReason
+		if err := rows.Scan(&no, &state, &why); err != nil {
+			return err
+		}
+		row(timeOf(no), state, why)
+		return nil
+	})
+}
+
 // findVersions reads the versions of those orders that are there.
 func findVersions(ctx context.Context, q sqldb.Querier, orderNos []string) (map[string]int64, error) {
 	versions := make(map[string]int64, len(orderNos))

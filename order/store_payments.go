@@ -318,6 +318,29 @@ WHERE outcome = 'held'`).Scan(&b.Count, &b.Amount, &oldest)
 	return b, err
 }
 
+// receivedQuery reads the payments that came last of those that one thing became of.
+const receivedQuery = `SELECT transaction_id, order_no, amount_fen, paid_at, received_at, source, outcome
+FROM payments /*! FORCE INDEX (ix_payments_outcome) */
+WHERE outcome = ?
+ORDER BY received_at DESC
+LIMIT ?`
+
+// listReceived gives up to limit of the payments that were received last of an outcome, newest first.
+func listReceived(ctx context.Context, q querier, outcome Settled, limit int) (all []Received, err error) {
+	err = sqldb.Each(ctx, q, receivedQuery, []any{string(outcome), limit}, func(rows *sql.Rows) error {
+		var r Received
+		var paid, received int64
+		err := rows.Scan(&r.TransactionID, &r.OrderNo, &r.Amount, &paid, &received, &r.Source, &r.Outcome)
+		r.PaidAt, r.ReceivedAt = sqldb.FromMillis(paid), sqldb.FromMillis(received)
+		if paid <= 0 {
+			r.PaidAt = time.Time{}
+		}
+		all = append(all, r)
+		return err
+	})
+	return all, err
+}
+
 // sumPaid sums what was paid in a time, by what became of it.
 func sumPaid(ctx context.Context, q querier, from, to time.Time) (m DayMoney, err error) {
 	err = sqldb.Each(ctx, q, `SELECT outcome, COUNT(*), SUM(amount_fen)

@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"orderd/migrations/bounds"
@@ -361,4 +362,59 @@ func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, erro
 func (s *Service) StockAccounts(ctx context.Context, skuIDs []string) (map[string]Account, error) {
 	all, err := findAccounts(ctx, s.db, skuIDs)
 	return all, sqldb.Wrap("account for stock", err)
+}
+
+// Received is a payment, and how it came to us.
+type Received struct {
+	TransactionID, OrderNo string
+	Amount                 payment.Fen
+	PaidAt                 time.Time // by WeChat Pay's clock; zero: it did not say
+	ReceivedAt             time.Time // by ours
+	Source                 string    // notification, query, bill
+	Outcome                Settled
+}
+
+// LastReceived gives up to limit of the payments that were received last, newest first, through the index on
+// what became of them.
+func (s *Service) LastReceived(ctx context.Context, limit int) ([]Received, error) {
+	var all []Received
+	for _, outcome := range []Settled{SettledApplied, SettledOwed, SettledHeld, SettledWrittenOff} {
+		some, err := listReceived(ctx, s.db, outcome, limit)
+		if err != nil {
+			return nil, sqldb.Wrap("read the last payments", err)
+		}
+		all = append(all, some...)
+	}
+	slices.SortStableFunc(all, func(a, b Received) int { return b.ReceivedAt.Compare(a.ReceivedAt) })
+	return all[:min(limit, len(all))], nil
+}
+
+// PlacedLimit is how many orders PlacedByMinute reads at most.
+const PlacedLimit = 10_000
+
+// PlacedMinute is what became of the orders that were placed in a minute.
+type PlacedMinute struct {
+	From   time.Time
+	States map[State]int64
+	Closed map[CloseReason]int64 // of those that are closed, who wanted it
+}
+
+// PlacedByMinute counts the orders placed from a time on, by minute, newest first; minutes without any are
+// left out. It reads the newest PlacedLimit by their numbers: whole reports that these are all.
+func (s *Service) PlacedByMinute(ctx context.Context, from time.Time) (all []PlacedMinute, whole bool, err error) {
+	read := 0
+	err = eachPlaced(ctx, s.db, from, PlacedLimit+1, func(at time.Time, state State, why CloseReason) {
+		if read++; read > PlacedLimit {
+			return
+		}
+		minute := at.Truncate(time.Minute)
+		if len(all) == 0 || !all[len(all)-1].From.Equal(minute) {
+			all = append(all, PlacedMinute{minute, map[State]int64{}, map[CloseReason]int64{}})
+		}
+		m := &all[len(all)-1]
+		if m.States[state]++; state == StateClosed {
+			m.Closed[why]++
+		}
+	})
+	return all, read <= PlacedLimit, sqldb.Wrap("count the orders of a time", err)
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -100,3 +101,39 @@ func (q *Queue) DepthOf(queue string) (Depth, error) {
 
 // inspector is asynq's reader of queues. It holds nothing that has to be closed.
 func (q *Queue) inspector() *asynq.Inspector { return asynq.NewInspectorFromRedisClient(q.redis) }
+
+// WorkerProcess is a process that runs tasks.
+type WorkerProcess struct {
+	Host    string
+	PID     int
+	Started time.Time
+	Active  int // tasks that it runs now
+}
+
+// Workers gives the processes that run tasks, as Redis knows them: one that was killed is there for half
+// a minute more. It fails while Redis is away.
+func (q *Queue) Workers() ([]WorkerProcess, error) {
+	servers, err := q.inspector().Servers()
+	if err != nil {
+		return nil, fmt.Errorf("read who runs tasks: %w", err)
+	}
+	var all []WorkerProcess
+	for _, s := range servers {
+		if _, rings := s.Queues[QueueRing]; rings {
+			continue // it delivers webhooks, which an API process may do too
+		}
+		at := slices.IndexFunc(all, func(p WorkerProcess) bool { return p.Host == s.Host && p.PID == s.PID })
+		if at < 0 {
+			at = len(all)
+			all = append(all, WorkerProcess{Host: s.Host, PID: s.PID, Started: s.Started})
+		}
+		all[at].Active += len(s.ActiveWorkers)
+		if s.Started.Before(all[at].Started) {
+			all[at].Started = s.Started
+		}
+	}
+	slices.SortFunc(all, func(a, b WorkerProcess) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), a.PID-b.PID)
+	})
+	return all, nil
+}

@@ -47,6 +47,9 @@ func TestRings(t *testing.T) {
 		other.Ring(t.Context())
 		return heard.Load() == 2
 	})
+	if workers, err := one.Workers(); err != nil || len(workers) != 0 {
+		t.Errorf("who hears rings runs tasks: %+v, %v", workers, err)
+	}
 	stop()
 	listening.Wait()
 	if d, err := one.DepthOf(QueueRing); err != nil || d.States["archived"] != 0 || d.States["retry"] != 0 {

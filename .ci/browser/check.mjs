@@ -38,7 +38,7 @@ trigger("payment.late", late);
 const days = (await admin("/admin/v1/reconciliations")).data;
 const transaction = (await admin("/admin/v1/orders/" + refunded)).payment.transaction_id;
 const pages = ["/", "/ui/orders", "/ui/orders?state=paid&limit=5", "/ui/orders?stuck=1", ...[waiting, refunded, late, held].map((no) => "/ui/orders/" + no),
-  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/stock", "/ui/stock/" + sku, "/ui/timeouts", "/ui/tasks", "/ui/webhooks", "/ui/search?q=nothing", "/ui/reconciliations",
+  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/stock", "/ui/stock/" + sku, "/ui/timeouts", "/ui/callbacks", "/ui/health", "/ui/tasks", "/ui/webhooks", "/ui/search?q=nothing", "/ui/reconciliations",
   ...days.slice(0, 1).map((d) => "/ui/reconciliations/" + d.id)];
 const errors = [["/ui/orders/01NONE", 404], ["/ui/orders?cursor=%20", 422], ["/none", 404]];
 

@@ -759,6 +759,9 @@ func (a *app) startConsole(ctx context.Context) error {
 		OpenAPI:    docs.AdminOpenAPI,
 
 		Trail:       a.trail,
+		Feed:        feed.New(a.db),
+		Stopping:    a.stopping,
+		Health:      a.health(),
 		Logins:      a.logins,
 		ShopKeys:    a.shops,
 		RequireTOTP: a.s.RequireTOTP,

@@ -108,7 +108,7 @@ func (c chart) draw(class string, width int) drawing {
 	return d
 }
 
-// top is the number at the upper edge: 1, 2 or 5 with zeros, so that half of it is a number that one reads.
+// top is the number at the upper edge: 1, 2 or 4 with zeros, so that half of it is one that can be counted.
 func (c chart) top() float64 {
 	most := 0.0
 	for i := range c.Places {
@@ -126,7 +126,7 @@ func (c chart) top() float64 {
 		return 2
 	}
 	for scale := math.Pow(10, math.Floor(math.Log10(most))); ; scale *= 10 {
-		for _, n := range []float64{1, 2, 5} {
+		for _, n := range []float64{1, 2, 4} {
 			if n*scale >= most && (n*scale >= 2 || most < 1) {
 				return n * scale
 			}

@@ -25,6 +25,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/order"
 	"orderd/order/orderhttp"
+	"orderd/payment/feed"
 	"orderd/payment/operators"
 	"orderd/scheduler"
 	"orderd/stock"
@@ -68,6 +69,10 @@ type Orders interface {
 	OrderFlows(ctx context.Context, orderNo string) ([]order.OrderFlow, error)
 	// StockAccount says where every unit of a SKU is.
 	StockAccount(ctx context.Context, skuID string) (order.Account, error)
+	// PlacedByMinute counts the orders placed from a time on, by minute and state.
+	PlacedByMinute(ctx context.Context, from time.Time) ([]order.PlacedMinute, bool, error)
+	// LastReceived gives the payments that were received last.
+	LastReceived(ctx context.Context, limit int) ([]order.Received, error)
 	StockAccounts(ctx context.Context, skuIDs []string) (map[string]order.Account, error)
 }
 
@@ -94,6 +99,8 @@ type Tasks interface {
 	Depth() (scheduler.Depth, error)
 	// Scheduled gives the seconds up to a time that have a wake-up, in Unix time.
 	Scheduled(until time.Time) (map[int64]bool, error)
+	// Workers gives the processes that run tasks.
+	Workers() ([]scheduler.WorkerProcess, error)
 }
 
 // Queues is what operators see of the queues of sales; gate.Queue has it.
@@ -165,7 +172,15 @@ type Options struct {
 	// Background runs what takes longer than a request and ends with the service;
 	// nil: the request waits for it.
 	Background func(func(context.Context))
-	Metrics    *Metrics
+	// Health is what is known of the process beside its readiness; nil: nothing more.
+	Health func(ctx context.Context) Health
+	// Feed is what pages are told of while they are open; nil: they stay as they were loaded.
+	Feed *feed.Feed
+	// EventsEvery is how often it is looked at; default every two seconds.
+	EventsEvery time.Duration
+	// Stopping ends what pages hear when it is closed; nil: nothing does but their leaving.
+	Stopping <-chan struct{}
+	Metrics  *Metrics
 	// Ready answers GET /readyz.
 	Ready *Readiness
 	Now   func() time.Time
@@ -195,6 +210,8 @@ type console struct {
 	workbooks chan struct{} // one in it for each that is being made: see workbooksAtOnce
 	forms     []act
 	formRoles map[string]Role // of the routes that forms ask
+	pulses    pulses
+	hub       hub
 }
 
 // route is a row of the table of routes; role is empty for what needs no token. A test
@@ -222,6 +239,7 @@ var parameters = map[string][]string{
 	uiOrders + ".xlsx":         pageParameters,
 	"/ui/search":               {"q"},
 	"/ui/held":                 {"written_off", "cursor"},
+	"/ui/webhooks/:id":         {"cursor"},
 	uiStock:                    {"q", "low", "cursor"},
 	uiStock + "/:name":         {"from", "to", "cursor"},
 	"/ui/tasks":                {"cursor"},
@@ -286,8 +304,12 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 // listener is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
-	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.stockRoutes(), c.timeoutRoutes(), c.gateRoutes(),
+	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.stockRoutes(), c.timeoutRoutes(), c.callbackRoutes(),
+		c.healthRoutes(), c.gateRoutes(),
 		c.refundRoutes(), c.reconcileRoutes(), c.financeRoutes(), c.taskRoutes(), c.profileRoutes())
+	if c.Feed != nil {
+		all = append(all, route{http.MethodGet, uiEvents, Viewer, orderhttp.Quiet(c.events)})
+	}
 	if c.Shipments != nil {
 		all = append(all, c.shipmentRoutes()...)
 	}
@@ -383,6 +405,7 @@ func (c *console) guard(need Role, h echo.HandlerFunc) echo.HandlerFunc {
 		bounded, cancel := context.WithTimeout(ctx.Request().Context(), apiTimeout)
 		defer cancel()
 		switch {
+		case ctx.Path() == uiEvents: // ends by itself: see events
 		case longer(ctx):
 			ctx.Response().Writer = newSlowAnswer(ctx.Response().Writer)
 		case !strings.HasPrefix(ctx.Path(), "/debug/"):

@@ -26,6 +26,7 @@ import (
 	"orderd/order/shops"
 	"orderd/order/webhooks"
 	"orderd/payment"
+	"orderd/payment/feed"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/reconcile/reconciletest"
@@ -58,6 +59,8 @@ type desk struct {
 
 	failures *scheduler.DeadLetters
 	home     *home // what Redis has of sales; nothing at first
+	stopping chan struct{}
+	health   Health
 }
 
 // FetchBill gives the bill of a day, if there is one.
@@ -88,7 +91,7 @@ func deskTokens() (tokens []Token) {
 // newDeskOf is newDesk on a fixture of one's own; log nil is silent.
 func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...Check) *desk {
 	t.Helper()
-	d := &desk{Fixture: f, t: t, metrics: NewMetrics(), bills: map[string]string{}}
+	d := &desk{Fixture: f, t: t, metrics: NewMetrics(), bills: map[string]string{}, stopping: make(chan struct{})}
 	tokens := deskTokens()
 	books, err := reconcile.New(reconcile.Config{DB: d.DB, Orders: reconciletest.Orders{Service: d.Service},
 		Gateway: d.WeChat, Bills: d, Now: d.Clock.Now, MchID: ordertest.MchID})
@@ -115,7 +118,9 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
-		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI, CloseRate: 50})
+		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI, CloseRate: 50,
+		Feed: feed.New(d.DB), EventsEvery: 5 * time.Millisecond, Stopping: d.stopping,
+		Health: func(context.Context) Health { return d.health }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +262,10 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /ui/stock":                                 Viewer,
 		"GET /ui/stock/:name":                           Viewer,
 		"GET /ui/timeouts":                              Viewer,
+		"GET /ui/events":                                Viewer,
+		"GET /ui/callbacks":                             Viewer,
+		"GET /ui/health":                                Viewer,
+		"GET /ui/webhooks/:id":                          Admin,
 		"GET /ui/gates":                                 Viewer,
 		"GET /ui/gates/:name":                           Viewer,
 		"GET /admin/v1/shipments":                       Viewer,

@@ -22,7 +22,8 @@
 // upload.go, tasks.go and tokens.go (the API), session.go and login.go with login.html (people
 // who are signed in, and how they come in), ui.go (layout, assets and language of the pages),
 // words.go (all of their texts), format.go (money, times and states as they are shown),
-// pages_*.go (the pages), metrics.go (what is counted), pprof.go (profiles).
+// pages_*.go (the pages), chart.go (their drawings), pulse.go and sse.go (what all pages show of the whole,
+// and how they hear of changes), metrics.go (what is counted), pprof.go (profiles).
 //
 // What holds for every page: it works without scripts; nothing is inline and nothing comes from
 // elsewhere (strictCSP); every value passes shown; every text is in words, in both languages; and an

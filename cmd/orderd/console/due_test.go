@@ -21,6 +21,8 @@ type redisTasks struct {
 
 func (*redisTasks) Depth() (scheduler.Depth, error) { return scheduler.Depth{}, nil }
 
+func (*redisTasks) Workers() ([]scheduler.WorkerProcess, error) { return nil, nil }
+
 func (r *redisTasks) Scheduled(time.Time) (map[int64]bool, error) { return r.set, r.err }
 
 // A storm whose wake-ups Redis has lost looks like any other until it is late.

@@ -181,12 +181,23 @@ var looks = map[string]look{
 	"sku.out":       {Shape: "▲", Class: colourBad},
 	"sku.unlimited": {Shape: "○", Class: colourIdle},
 
+	"light.pass":    {Shape: "●", Class: colourGood},
+	"light.warn":    {Shape: "▲", Class: colourWarn},
+	"light.fail":    {Shape: "✗", Class: colourBad},
+	"light.ok":      {Shape: "●", Class: colourGood},
+	"light.unknown": {Shape: "○", Class: colourIdle},
+
 	"task.failing": {Shape: "◑", Class: colourWarn},
 	"task.dead":    {Shape: "▲", Class: colourBad},
 
 	"ended.done":    {Shape: "✓", Class: colourGood},
 	"ended.refused": {Shape: "○", Class: colourIdle},
 	"ended.failed":  {Shape: "▲", Class: colourBad},
+
+	"sent.waiting":   {Shape: "◔", Class: colourInfo},
+	"sent.failing":   {Shape: "◑", Class: colourWarn},
+	"sent.delivered": {Shape: "✓", Class: colourGood},
+	"sent.given_up":  {Shape: "▲", Class: colourBad},
 
 	"hook.on":       {Shape: "●", Class: colourGood},
 	"hook.disabled": {Shape: "○", Class: colourIdle},

@@ -2,6 +2,7 @@ package console
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,33 +22,57 @@ type latencyBucket struct {
 }
 
 // latencyOf reads a histogram, all of its labels together.
-func (m *Metrics) latencyOf(h prometheus.Collector) latency {
+func (m *Metrics) latencyOf(h prometheus.Collector) latency { return m.latencies(h, "")[""] }
+
+// latencies reads a histogram by the values of a label.
+func (m *Metrics) latencies(h prometheus.Collector, label string) map[string]latency {
+	all := map[string]latency{}
 	r := prometheus.NewRegistry()
 	if r.Register(h) != nil {
-		return latency{}
+		return all
 	}
 	families, err := r.Gather()
 	if err != nil || len(families) != 1 {
-		return latency{} // nothing was seen yet
+		return all // nothing was seen yet
 	}
-	var l latency
 	for _, of := range families[0].GetMetric() {
-		seen, all := uint64(0), of.GetHistogram()
-		for i, b := range all.GetBucket() {
-			if i == len(l.Buckets) {
-				most := time.Duration(b.GetUpperBound() * float64(time.Second))
-				l.Buckets = append(l.Buckets, latencyBucket{Most: most})
+		value := ""
+		for _, pair := range of.GetLabel() {
+			if pair.GetName() == label {
+				value = pair.GetValue()
 			}
+		}
+		l, seen, hist := all[value], uint64(0), of.GetHistogram()
+		buckets := hist.GetBucket()
+		if l.Buckets == nil {
+			l.Buckets = make([]latencyBucket, len(buckets)+1)
+		}
+		for i, b := range buckets {
+			l.Buckets[i].Most = time.Duration(b.GetUpperBound() * float64(time.Second))
 			l.Buckets[i].Count += b.GetCumulativeCount() - seen
 			seen = b.GetCumulativeCount()
 		}
-		if n := len(all.GetBucket()); n == len(l.Buckets) {
-			l.Buckets = append(l.Buckets, latencyBucket{})
-		}
-		l.Buckets[len(l.Buckets)-1].Count += all.GetSampleCount() - seen
-		l.Count += all.GetSampleCount()
+		l.Buckets[len(buckets)].Count += hist.GetSampleCount() - seen
+		l.Count += hist.GetSampleCount()
+		all[value] = l
 	}
-	return l
+	return all
+}
+
+// counts reads counters by the values of their last label, those whose first label has a value.
+func (c *counters) counts(first string) map[string]uint64 {
+	all := map[string]uint64{}
+	for _, value := range append(slices.Clone(c.labels[1].values), other) {
+		r := prometheus.NewRegistry()
+		if r.Register(c.vec.WithLabelValues(first, value)) != nil {
+			continue
+		}
+		families, err := r.Gather()
+		if err == nil && len(families) == 1 && len(families[0].GetMetric()) == 1 {
+			all[value] = uint64(families[0].GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	return all
 }
 
 // Quantile is the time within which this part of them was done, as histogram_quantile of Prometheus has it:

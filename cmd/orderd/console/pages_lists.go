@@ -4,10 +4,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"orderd/order"
+	"orderd/order/webhooks"
 	"orderd/scheduler"
 )
 
@@ -68,6 +70,44 @@ func (c *console) webhooksPage(ctx echo.Context) error {
 		return err
 	}
 	return c.show(ctx, "webhooks", map[string]any{"Webhooks": all, "Backlog": b})
+}
+
+// deliveryRow is a delivery, and how long its event waited until it was taken.
+type deliveryRow struct {
+	*webhooks.Delivery
+	State string // a row of looks
+	After time.Duration
+}
+
+// webhookPage is GET /ui/webhooks/:id: an endpoint, and what became of each event that it is told.
+func (c *console) webhookPage(ctx echo.Context) error {
+	e, err := c.Webhooks.Find(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil {
+		return webhookError(err)
+	}
+	all, next, err := c.deliveries(ctx, defaultRows)
+	if err != nil {
+		return err
+	}
+	rows, path := make([]deliveryRow, len(all)), "/ui/webhooks/"+url.PathEscape(e.ID)
+	for i := range all {
+		d := &all[i]
+		rows[i] = deliveryRow{Delivery: d, State: "waiting"}
+		switch {
+		case !d.Delivered.IsZero():
+			rows[i].State, rows[i].After = "delivered", d.Delivered.Sub(d.Event.At)
+		case d.DueAt.IsZero():
+			rows[i].State = "given_up"
+		case d.Tries > 0:
+			rows[i].State = "failing"
+		}
+	}
+	first := ""
+	if ctx.QueryParam("cursor") != "" {
+		first = path
+	}
+	return c.show(ctx, "webhook", map[string]any{"Webhook": e, "Deliveries": rows, "First": first,
+		"Next": pageAfter(path, next)})
 }
 
 // hitView is a thing that was found, and the page that has it, "" where there is none.

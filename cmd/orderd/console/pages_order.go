@@ -59,6 +59,7 @@ func (c *console) orderPage(ctx echo.Context) error {
 	}
 	v.Lanes = lanesOf(v.Events)
 	v.Acts = c.orderLinks(ctx, &o)
+	ctx.Set(watchKey, o.OrderNo)
 	return c.show(ctx, "order", v)
 }
 

@@ -259,7 +259,7 @@ func TestNoPageRunsWhatOthersWrote(t *testing.T) {
 	written := 0
 	for _, path := range []string{"/", "/ui/orders", "/ui/orders/" + o.OrderNo, "/ui/orders/" + open.OrderNo,
 		"/ui/refunds", "/ui/held", "/ui/tasks", "/ui/webhooks", "/ui/gates", "/ui/gates/mug",
-		"/ui/stock", "/ui/stock/mug", "/ui/timeouts",
+		"/ui/stock", "/ui/stock/mug", "/ui/timeouts", "/ui/callbacks", "/ui/health",
 		"/ui/shipments", "/ui/reconciliations",
 		"/ui/search?q=none", "/ui/orders/" + url.PathEscape(evil), "/ui/gates/" + url.PathEscape(evil),
 		"/ui/search?q=" + url.QueryEscape(evil), "/ui/orders?customer_id=" + url.QueryEscape(evil)} {

@@ -71,6 +71,9 @@ func (c *console) session(r *http.Request) (*operators.Session, error) {
 	if c.Logins == nil || secret == "" {
 		return nil, nil
 	}
+	if r.URL.Path == uiEvents { // nobody has done anything
+		return c.Logins.Still(r.Context(), secret)
+	}
 	return c.Logins.Who(r.Context(), secret)
 }
 

@@ -226,8 +226,12 @@ type frame struct {
 	Query       string // what was searched
 	Simulated   bool
 	Operator    string
-	Done        string // the word of what this browser has just done, "" for nothing
-	SignedIn    bool   // in this browser, which then has a page of the account
+	Done        string           // the word of what this browser has just done, "" for nothing
+	SignedIn    bool             // in this browser, which then has a page of the account
+	Counts      map[string]int64 // what waits for people, by the words of Nav
+	Lights      []pulseLight
+	Live        string // where the page hears of changes, "" for nowhere
+	Watch       string // of what it wants to hear: see watchOf
 	Now         time.Time
 	Data        any
 }
@@ -251,6 +255,7 @@ func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 		{"nav.sales", "/ui/gates", "", false, Viewer},
 		{"nav.timeouts", "/ui/timeouts", "t", false, Viewer},
 		{"nav.tasks", "/ui/tasks", "d", false, Viewer},
+		{"nav.callbacks", "/ui/callbacks", "", false, Viewer},
 	}
 	if c.Trail != nil {
 		all = append(all, navItem{"nav.trail", "/ui/trail", "", false, Admin})
@@ -264,6 +269,7 @@ func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 	if signedIn {
 		all = append(all, navItem{"nav.people", "/ui/people", "", false, Admin})
 	}
+	all = append(all, navItem{"nav.health", "/ui/health", "", false, Viewer})
 	var mine []navItem
 	best := -1
 	for _, item := range all {
@@ -279,6 +285,19 @@ func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 		mine[best].Current = true
 	}
 	return mine
+}
+
+// addPulse adds to a page what it shows of the whole.
+func (c *console) addPulse(ctx echo.Context, f *frame, name string) {
+	if f.Nav == nil {
+		return
+	}
+	p := c.pulse(ctx.Request().Context())
+	role, _ := ctx.Get(roleKey).(Role)
+	f.Counts, f.Lights = c.countsOf(p, role), p.Lights
+	if c.Feed != nil {
+		f.Live, f.Watch = uiEvents, c.watchOf(ctx, name)
+	}
 }
 
 // show answers with a page.
@@ -303,6 +322,7 @@ func (c *console) render(ctx echo.Context, name string, data any) ([]byte, error
 		f.Query = ""
 	}
 	f.Other = f.Lang.other()
+	c.addPulse(ctx, &f, name)
 	var b bytes.Buffer
 	if err := pages[f.Lang][name].ExecuteTemplate(&b, "layout", f); err != nil {
 		return nil, err

@@ -190,6 +190,11 @@ func values() map[string][]string {
 		"source.": {"", string(reconcile.SourceWeChat), string(reconcile.SourceFile)}, "origin.": {"hand", "auto"},
 		"flow.": {string(stock.KindDeduct), string(stock.KindReturn), string(stock.KindInitial),
 			string(stock.KindReplenish), string(stock.KindAdjust)},
+		"light.": {"database", "redis", "wechat", "workers"}, "st.light.": {"pass", "ok", "warn", "fail", "unknown"},
+		"st.sent.": {"waiting", "failing", "delivered", "given_up"},
+		"cb.is.": {"applied", "owed", "held", "repeated", "probe", "unsigned", "unknown_key", "v2_refund", "echo",
+			"malformed", "too_large", "failed", "other"},
+		"cb.by.":  {"notification", "query", "bill"},
 		"st.sku.": {"ok", "low", "out", "unlimited"},
 		"settled.": {string(order.SettledApplied), string(order.SettledOwed), string(order.SettledHeld),
 			string(order.SettledRepeated), string(order.SettledWrittenOff)},
@@ -278,7 +283,7 @@ func TestNoWordIsMissing(t *testing.T) {
 	if err != nil || len(names) < 200 {
 		t.Fatalf("%d words, %v", len(names), err)
 	}
-	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|[cf]|stock|due)\.[a-z.]+)"`)
+	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|[cf]|stock|due|cb)\.[a-z.]+)"`)
 	for _, file := range source {
 		if strings.HasSuffix(file, "_test.go") || file == "words.go" {
 			continue

@@ -38,6 +38,7 @@ func (c *console) webhookRoutes() []route {
 	const one = "/admin/v1/webhooks/:id"
 	return []route{
 		{http.MethodGet, "/ui/webhooks", Admin, c.webhooksPage},
+		{http.MethodGet, "/ui/webhooks/:id", Admin, c.webhookPage},
 		{http.MethodGet, "/admin/v1/webhooks", Admin, c.listWebhooks},
 		{http.MethodPost, "/admin/v1/webhooks", Admin, c.addWebhook},
 		{http.MethodGet, one, Admin, c.getWebhook},
@@ -257,22 +258,29 @@ func (c *console) listDeliveries(ctx echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
+	rows, next, err := c.deliveries(ctx, limit)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, viewDelivery))
+}
+
+// deliveries gives a page of the deliveries to an endpoint, and the cursor of the next.
+func (c *console) deliveries(ctx echo.Context, limit int) (rows []webhooks.Delivery, next string, err error) {
 	before := int64(0)
 	if text := ctx.QueryParam("cursor"); text != "" {
-		var err error
 		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
-			return bounds.ErrCursor
+			return nil, "", bounds.ErrCursor
 		}
 	}
-	rows, err := c.Webhooks.Deliveries(ctx.Request().Context(), ctx.Param("id"), before, limit)
+	rows, err = c.Webhooks.Deliveries(ctx.Request().Context(), ctx.Param("id"), before, limit)
 	if err != nil {
-		return webhookError(err)
+		return nil, "", webhookError(err)
 	}
-	next := ""
 	if len(rows) == limit {
 		next = strconv.FormatInt(rows[len(rows)-1].Event.ID, 10)
 	}
-	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, viewDelivery))
+	return rows, next, nil
 }
 
 // redeliver is POST /admin/v1/webhooks/:id/redeliver, 202: one event by event_id, or all

@@ -6,9 +6,9 @@
 
   // Beside every number a button that copies it.
   const copied = document.body.dataset.copied, copy = document.body.dataset.copy;
-  for (const id of all("[data-id]")) {
+  const dress = () => all("[data-id]").forEach((id) => {
     const text = id.textContent;
-    if (!text) continue;
+    if (!text) return;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";
@@ -28,7 +28,8 @@
       setTimeout(() => { button.classList.remove("done"); button.title = copy; }, 1500);
     });
     (id.closest("a") || id).after(button);
-  }
+  });
+  dress();
 
   const help = one("#help");
   const opener = one("[data-help]");
@@ -84,7 +85,7 @@
   };
 
   const typing = (e) => {
-    const t = e.target;
+    const t = e.target || e;
     return t instanceof HTMLElement && (t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName));
   };
   let going = 0; // when g was pressed
@@ -141,4 +142,75 @@
     }
     e.preventDefault();
   });
+
+  // Live: counts in the menu, and that something has changed. A list never moves by itself; the page of
+  // an order is loaded anew when it changes, unless somebody types, selects or decides there.
+  const where = document.body.dataset.live, main = one("#main");
+  if (where && window.EventSource) {
+    const watch = main.dataset.watch, link = one("#news a"), button = one("#pause"), orders = new Set();
+    let source = null, more = "", missed = false;
+    const paused = () => { try { return localStorage.orderdPaused === "1"; } catch { return false; } };
+    const say = (text) => { link.textContent = text; link.href = location.href; link.hidden = false; };
+    const busy = () => typing(document.activeElement) || one("dialog[open]") || String(getSelection()).length > 0;
+    const fresh = async () => {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (!answer.ok || answer.redirected) throw new Error(answer.status);
+      return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+    };
+    const reload = async () => {
+      if (busy()) return say(link.dataset.stale);
+      const now = await fresh().catch(() => null);
+      if (!now || busy()) return say(link.dataset.stale);
+      main.replaceChildren(...now.childNodes);
+      dress();
+    };
+    const changed = async () => {
+      if (watch && watch !== "*") return reload();
+      if (watch) say(link.dataset.new.replace("{n}", orders.size + more));
+    };
+    const stop = () => { if (source) source.close(); source = null; };
+    const start = () => {
+      if (source || paused() || document.hidden) return;
+      source = new EventSource(where);
+      source.addEventListener("counts", (e) => {
+        const counts = JSON.parse(e.data);
+        for (const b of all("[data-count]")) {
+          b.textContent = counts[b.dataset.count] || 0;
+          b.hidden = !counts[b.dataset.count];
+        }
+      });
+      source.addEventListener("changed", (e) => {
+        const m = JSON.parse(e.data);
+        if (m.more) more = "+";
+        for (const no of m.orders) orders.add(no);
+        if (watch === "*" || m.orders.includes(watch) || m.more) changed();
+      });
+      source.addEventListener("open", async () => {
+        if (missed && watch && watch !== "*") reload();
+        else if (missed && watch) {
+          const now = await fresh().catch(() => null);
+          if (now && Array.from(now.querySelectorAll("a[href], .st")).map((n) => n.textContent).join() !==
+            Array.from(main.querySelectorAll("a[href], .st")).map((n) => n.textContent).join()) say(link.dataset.stale);
+        }
+        missed = false;
+      });
+      source.addEventListener("error", () => { missed = true; });
+    };
+    const show = () => {
+      button.hidden = false;
+      button.textContent = paused() ? button.dataset.resume : button.dataset.pause;
+    };
+    button.addEventListener("click", () => {
+      try { localStorage.orderdPaused = paused() ? "0" : "1"; } catch { /* for this page alone there is nothing */ }
+      if (paused()) stop();
+      missed = true;
+      start();
+      show();
+    });
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) { stop(); missed = true; } else start();
+    });
+    show();
+    start();
+  }
 })();

@@ -1,0 +1,144 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"html"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/migrations/sqldb"
+	"orderd/order/webhooks"
+	"orderd/payment/feed"
+	"orderd/scheduler"
+)
+
+// Whoever is called at night sees on one page what is away, since when, and by which setting; who may not know where
+// the database is does not.
+func TestHealthSaysWhatIsWrong(t *testing.T) {
+	well := func(context.Context) (string, error) { return "", nil }
+	d := newDesk(t, Check{Name: "database", Critical: true, Ask: well},
+		Check{Name: "redis", Ask: func(context.Context) (string, error) { return "timeouts run on", errors.New("x") }})
+	d.health = Health{Version: "v1.2.3", Commit: "abcdef", Began: d.Clock.Now(), SchemaHas: 24, SchemaKnows: 25,
+		Findings: []sqldb.Finding{{ID: "clock.database", Level: sqldb.LevelFail, Found: "differs by 3m",
+			Why: "deadlines", Fix: "run NTP"}},
+		Settings: []Setting{{"ORDERD_DSN", "mysql:u:***@db/orderd", "environment"}}}
+	page := html.UnescapeString(d.ask(Admin, "GET", "/ui/health", "").Body.String())
+	for _, text := range []string{"timeouts run on", "需要留意", "v1.2.3", "abcdef", "本程序为 25", "differs by 3m",
+		"run NTP", "mysql:u:***@db/orderd", "environment",
+		`<span title="需要留意"><i class="warn" aria-hidden="true">▲</i>Redis</span>`} {
+		if !strings.Contains(page, text) {
+			t.Errorf("no %q: %s", text, page)
+		}
+	}
+	w := d.ask(Operator, "GET", "/ui/health", "")
+	want(t, w, 200, "differs by 3m")
+	if strings.Contains(w.Body.String(), "ORDERD_DSN") {
+		t.Error("everybody sees the configuration")
+	}
+	want(t, d.ask(Viewer, "GET", "/ui/health?x=1", ""), 422, "?x")
+	want(t, d.ask(Viewer, "GET", "/ui/health", "", "Accept-Language", "en"), 200, "What it depends on")
+}
+
+// workerless is a queue that nobody works for.
+type workerless struct{ *redisTasks }
+
+func (workerless) Workers() ([]scheduler.WorkerProcess, error) { return nil, nil }
+
+// One worker that stands still looks like none that has anything to do: the light says how many there are.
+func TestLightsCountWorkers(t *testing.T) {
+	c := &console{Options: Options{Ready: NewReadiness(time.Now), Now: time.Now, Tasks: workerless{}}}
+	if all, _ := c.lights(t.Context()); len(all) != 1 || all[0].Name != "workers" || all[0].Status != "fail" {
+		t.Errorf("%+v", all)
+	}
+	c.Tasks = working{}
+	if all, _ := c.lights(t.Context()); all[0].Status != "pass" || all[0].Count != 2 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// working is a queue that two processes work for.
+type working struct{ *redisTasks }
+
+func (working) Workers() ([]scheduler.WorkerProcess, error) {
+	return make([]scheduler.WorkerProcess, 2), nil
+}
+
+// Callbacks that do not arrive are seen by nobody while asking makes up for them: the page says who told.
+func TestCallbacksPageSaysWhetherTheyArrive(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	want(t, d.ask(Viewer, "GET", "/ui/callbacks", ""), 200, "没有收到回调")
+	paid := d.PaidOne(t, "paid", "mug", 1)
+	for range 9 {
+		d.metrics.Notified("payment", "applied", 3*time.Millisecond)
+	}
+	d.metrics.Notified("payment", "repeated", 3*time.Millisecond)
+	d.metrics.Notified("refund", "unsigned", 80*time.Millisecond)
+	d.metrics.Signature("callback", "ok")
+	d.metrics.Signature("callback", "signature")
+	d.metrics.Signature("answer", "signature")
+	page := html.UnescapeString(d.ask(Viewer, "GET", "/ui/callbacks", "").Body.String())
+	for _, text := range []string{"1 / 1", "重复通知 1", `<p class="big bad">1</p>`, "验签失败", "共 11 次",
+		"≤ 5ms · 次数 10</title>", "≤ 100ms · 次数 1</title>", `href="/ui/orders/` + paid.OrderNo} {
+		if !strings.Contains(page, text) {
+			t.Errorf("no %q: %s", text, page)
+		}
+	}
+	want(t, d.ask(Viewer, "GET", "/ui/callbacks?outcome=x", ""), 422, "?outcome")
+	want(t, d.ask(Viewer, "GET", "/ui/callbacks", "", "Accept-Language", "en"), 200, "Payments received last")
+}
+
+// An endpoint that takes nothing is mended by whoever sees which events, how often and why.
+func TestWebhookPageHasItsDeliveries(t *testing.T) {
+	d := newDesk(t)
+	hooks, err := webhooks.New(webhooks.Config{DB: d.DB, Now: d.Clock.Now, Key: strings.Repeat("k", 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, secret, err := hooks.Add(t.Context(), webhooks.Put{URL: "https://shop.example/", By: "li", Note: "the shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		all := make([]feed.Event, 60)
+		for i := range all {
+			all[i] = feed.Event{At: d.Clock.Now(), Type: feed.PaymentHeld, Ref: "42"}
+		}
+		return feed.Insert(ctx, tx, all)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := hooks.RedeliverSince(t.Context(), e.ID, d.Clock.Now().Add(-time.Hour), "lost"); err != nil || n != 60 {
+		t.Fatal(n, err)
+	}
+	for what, set := range map[int]string{60: "due_at = NULL, delivered = at + 45, tries = 1, status = 200",
+		59: "tries = 3, status = 503, problem = '<b>busy'", 58: "due_at = NULL, tries = 11, problem = 'given up'"} {
+		if _, err := d.DB.Pool().ExecContext(t.Context(), "UPDATE webhook_deliveries SET "+set+" WHERE event_id = ?",
+			what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := "/ui/webhooks/" + e.ID
+	w := d.ask(Admin, "GET", path, "")
+	page := w.Body.String()
+	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms", "<b>503</b> &lt;b&gt;busy",
+		"重试中", "已放弃", "待发送", `rel="next" href="` + path + `?cursor=11"`} {
+		if !strings.Contains(page, text) {
+			t.Errorf("no %q: %s", text, page)
+		}
+	}
+	if strings.Contains(page, secret) {
+		t.Error("the secret is shown")
+	}
+	if rows := strings.Count(d.ask(Admin, "GET", path+"?cursor=11", "").Body.String(), "payment.held"); rows != 10 {
+		t.Errorf("%d rows on the last page", rows)
+	}
+	want(t, d.ask(Admin, "GET", "/ui/webhooks", ""), 200, `href="`+path+`"`)
+	want(t, d.browse(Admin, "/ui/webhooks/none"), http.StatusNotFound, "NOT_FOUND")
+	want(t, d.ask(Admin, "GET", path+"?cursor=x", ""), 422, "cursor")
+	want(t, d.ask(Finance, "GET", path, ""), 403, "FORBIDDEN")
+}
