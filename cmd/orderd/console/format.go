@@ -28,7 +28,7 @@ func funcsOf(l lang) template.FuncMap {
 		"code":      codeOf,
 		"ms":        func(d time.Duration) int64 { return d.Milliseconds() },
 		"clock":     func(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") },
-		"exact":     func(t time.Time) string { return t.In(beijing).Format("01-02 15:04:05.000") },
+		"exact":     exactTime,
 		"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"zoned":     zoned,
 		"day":       day,

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -18,7 +17,7 @@ type orderView struct {
 	Attempts []attemptRow
 	Flows    []order.OrderFlow
 	Events   []order.TimelineEvent
-	Lanes    lanes
+	Lanes    []lanes // wide, and narrow for a telephone
 	Sides    []sideRow
 	// Differences are those between bills and this order, for whoever may see bills (Bills).
 	Bills       bool
@@ -57,7 +56,7 @@ func (c *console) orderPage(ctx echo.Context) error {
 	for i := range o.Attempts {
 		v.Attempts = append(v.Attempts, attemptRow{&o.Attempts[i], &o.Attempts[i] == payable})
 	}
-	v.Lanes = lanesOf(v.Events)
+	v.Lanes = lanesOf(v.Events, v.Flows, languageOf(ctx.Request()))
 	v.Acts = c.orderLinks(ctx, &o)
 	ctx.Set(watchKey, o.OrderNo)
 	return c.show(ctx, "order", v)
@@ -150,54 +149,4 @@ func sidesOf(o *order.Order) []sideRow {
 			UnderWay: back < asked})
 	}
 	return rows
-}
-
-// lanes is the drawing of a timeline: a lane for everybody who did something, a mark for every line.
-type lanes struct {
-	Height int
-	Lanes  []lane
-	Marks  []mark
-}
-
-type lane struct {
-	Actor order.ActorType
-	Y     int
-}
-
-// mark is a line of the timeline at its place; Class is the colour of the state it led to.
-type mark struct {
-	X, Y  int
-	Class string
-	Event *order.TimelineEvent
-}
-
-// The drawing's measures, in its own units of 1000 across.
-const (
-	laneHeight = 34
-	laneTop    = 20
-	laneLeft   = 120
-	laneWidth  = 850
-)
-
-// lanesOf draws a timeline. The marks stand side by side in their order and not by time: minutes of
-// waiting and the milliseconds of a close are one picture.
-func lanesOf(events []order.TimelineEvent) lanes {
-	var d lanes
-	var actors []order.ActorType
-	for i := range events {
-		e := &events[i]
-		at := slices.Index(actors, e.Actor.Type)
-		if at < 0 {
-			at = len(actors)
-			actors = append(actors, e.Actor.Type)
-			d.Lanes = append(d.Lanes, lane{e.Actor.Type, laneTop + at*laneHeight})
-		}
-		x := laneLeft
-		if len(events) > 1 {
-			x += i * laneWidth / (len(events) - 1)
-		}
-		d.Marks = append(d.Marks, mark{x, laneTop + at*laneHeight, looks["order."+string(e.To)].Class, e})
-	}
-	d.Height = len(actors)*laneHeight + laneTop/4
-	return d
 }

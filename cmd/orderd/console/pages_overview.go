@@ -33,6 +33,113 @@ type overview struct {
 	Closing int64
 	Failing int // tasks that are tried again
 	Orders  []order.Order
+	Today   placedToday
+	Placed  chart // what became of the orders of the last hour, by minute
+	Minutes []placedRow
+	Due     chart
+	DueRows []order.DueMinute
+	DueAll  int64 // come due within the hour
+	// Lateness and Callbacks are of this process.
+	Lateness   latency
+	Callbacks  latency
+	Repeated   uint64
+	Distrusted uint64
+}
+
+// placedToday is what became of the orders of a day.
+type placedToday struct {
+	Placed, Paid int64 // Paid are also those that went back
+	Closed       int64
+	Timeout      int64 // of them; the rest was by an operator
+	Cancelled    int64
+	Whole        bool // these are all, and not only the newest order.PlacedLimit
+}
+
+// Percent is how many of a hundred were paid.
+func (p placedToday) Percent() int64 {
+	if p.Placed == 0 {
+		return 0
+	}
+	return p.Paid * 100 / p.Placed
+}
+
+// placedRow is a minute of the chart of orders, by the groups that are drawn.
+type placedRow struct {
+	At     time.Time
+	Groups []int64
+}
+
+// placedGroups are the states that are drawn as one, by what they mean for the shop.
+var placedGroups = []struct {
+	word, class string
+	states      []order.State
+}{
+	{"today.won", colourGood, []order.State{order.StatePaid}},
+	{"today.wait", colourInfo, []order.State{order.StatePending, order.StateClosing}},
+	{"today.back", colourBack, []order.State{order.StateRefunding, order.StateRefunded, order.StateLate}},
+	{"today.gone", colourIdle, []order.State{order.StateClosed}},
+}
+
+// placedShown is how far back the chart of orders goes.
+const placedShown = time.Hour
+
+// addPlaced adds what became of the orders of today and of the last hour, read once.
+func (c *console) addPlaced(ctx context.Context, v *overview, day time.Time, l lang) error {
+	first := c.Now().Truncate(time.Minute).Add(-placedShown)
+	from := day
+	if first.Before(from) {
+		from = first
+	}
+	all, whole, err := c.Orders.PlacedByMinute(ctx, from)
+	if err != nil {
+		return err
+	}
+	n := int(placedShown/time.Minute) + 1
+	v.Today.Whole = whole
+	v.Placed = chart{Label: l.word("today.chart"), Unit: countText}
+	for i := range n {
+		v.Placed.Places = append(v.Placed.Places, first.Add(time.Duration(i)*time.Minute).In(beijing).Format("15:04"))
+	}
+	for _, g := range placedGroups {
+		v.Placed.Series = append(v.Placed.Series, series{l.word(g.word), g.class, make([]float64, n)})
+	}
+	for i := range all {
+		m := &all[i]
+		if !m.From.Before(day) {
+			v.Today.add(m)
+		}
+		at := int(m.From.Sub(first) / time.Minute)
+		if at < 0 || at >= n {
+			continue
+		}
+		row := placedRow{At: m.From}
+		for j, g := range placedGroups {
+			sum := int64(0)
+			for _, s := range g.states {
+				sum += m.States[s]
+			}
+			row.Groups = append(row.Groups, sum)
+			v.Placed.Series[j].Values[at] = float64(sum)
+		}
+		v.Minutes = append(v.Minutes, row)
+	}
+	return nil
+}
+
+// add counts a minute.
+func (p *placedToday) add(m *order.PlacedMinute) {
+	for s, n := range m.States {
+		p.Placed += n
+		switch s {
+		case order.StatePaid, order.StateRefunding, order.StateRefunded:
+			p.Paid += n
+		case order.StateClosed:
+			p.Closed += n
+		case order.StatePending, order.StateClosing, order.StateLate:
+		}
+	}
+	p.Timeout += m.Closed[order.CloseReasonTimeout]
+	p.Cancelled += m.Closed[order.CloseReasonCancel]
 }
 
 // page is GET /: what waits for a person, the money of today, the newest orders.
@@ -54,6 +161,19 @@ func (c *console) page(ctx echo.Context) error {
 	if v.Money, err = c.Orders.MoneyOf(rctx, day, day.AddDate(0, 0, 1)); err != nil {
 		return err
 	}
+	l := languageOf(ctx.Request())
+	if err := c.addPlaced(rctx, &v, day, l); err != nil {
+		return err
+	}
+	if v.Due, v.DueRows, err = c.dueChart(ctx, l); err != nil {
+		return err
+	}
+	for _, m := range v.DueRows {
+		v.DueAll += m.Pending + m.Closing
+	}
+	calls := c.callbacksOf(l)
+	v.Lateness, v.Callbacks = c.Metrics.latencyOf(c.Metrics.lateness), calls.All
+	v.Repeated, v.Distrusted = calls.Repeated, calls.Distrusted
 	role, _ := ctx.Get(roleKey).(Role)
 	if v.Needs, err = c.moneyNeeds(rctx, role); err != nil {
 		return err

@@ -172,6 +172,7 @@ func TestOverviewSaysWhatNeedsAPerson(t *testing.T) {
 	if _, err := hooks.Disable(t.Context(), e.ID, "li: gone"); err != nil {
 		t.Fatal(err)
 	}
+	early := d.ask(Admin, "GET", "/", "")
 	d.Clock.Set(late.DueAt.Add(order.StuckAfter + time.Second))
 	page = d.ask(Admin, "GET", "/", "").Body.String()
 	one := ` <span class="count">1</span></b> <span class="sum">`
@@ -188,6 +189,9 @@ func TestOverviewSaysWhatNeedsAPerson(t *testing.T) {
 	want(t, d.ask(Viewer, "GET", "/ui/held", ""), 200, "H1</code>")
 	want(t, d.ask(Viewer, "GET", "/ui/orders?stuck=1", ""), 200, late.OrderNo)
 	want(t, d.ask(Admin, "GET", "/ui/webhooks", ""), 200, "https://shop.example/")
+	for _, text := range []string{"下单 2 · 付款率 50%", "每分钟下单（过去一小时）", ` · 退款 1</title>`} {
+		want(t, early, 200, text)
+	}
 	d.Clock.Set(d.Clock.Now().Add(48 * time.Hour))
 	want(t, d.ask(Admin, "GET", "/", ""), 200, "付款 0 笔") // of another day
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -224,7 +223,7 @@ func sender(ctx echo.Context) func(string) bool {
 	conn := http.NewResponseController(ctx.Response())
 	return func(text string) bool {
 		_ = conn.SetWriteDeadline(time.Now().Add(sendWithin)) // a recorder of tests has none
-		_, err := fmt.Fprint(ctx.Response(), text)
+		_, err := ctx.Response().Write([]byte(text))
 		return err == nil && conn.Flush() == nil
 	}
 }
