@@ -1,7 +1,9 @@
 package order_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +46,65 @@ func TestWhatTheFirstPageCounts(t *testing.T) {
 		}
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, order.PlacedQuery, "0", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 51)
 		sqldbtest.ReadsPageBy(t, db, "ix_payments_outcome", false, order.ReceivedQuery, "applied", 51)
+	})
+}
+
+// A total that is not that of its list, or that reads every order there ever was, is worse than none.
+func TestTotalIsThatOfItsList(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 100)
+		f.SKU(t, "cup", 100)
+		begin := f.Clock.Now()
+		for i := range 7 {
+			f.PlaceOne(t, fmt.Sprint("o", i), "mug", 1)
+		}
+		paid := f.PaidOne(t, "paid", "cup", 3)
+		within := order.Filter{CreatedFrom: begin.Add(-time.Hour), CreatedTo: begin.Add(time.Hour)}
+		of := func(change func(*order.Filter)) order.Filter {
+			all := within
+			change(&all)
+			return all
+		}
+		for name, filter := range map[string]order.Filter{"all": {}, "time": within,
+			"state": {State: order.StatePaid}, "open": {State: order.StatePending},
+			"customer": {CustomerID: paid.CustomerID}, "number": {OrderNo: paid.OrderNo}, "stuck": {Stuck: true},
+			"page":   of(func(f *order.Filter) { f.Cursor, f.Limit = paid.OrderNo, 1 }),
+			"sku":    of(func(f *order.Filter) { f.SkuID = "cup" }),
+			"amount": of(func(f *order.Filter) { f.AmountMin = paid.Total }),
+			"paid":   of(func(f *order.Filter) { f.PaidFrom, f.SkuID = begin.Add(-time.Hour), "cup" }),
+			"trade":  of(func(f *order.Filter) { f.TradeType, f.State = "NATIVE", order.StatePaid })} {
+			list := filter
+			list.Cursor, list.Limit = "", 200
+			all, _, err := f.List(t.Context(), list)
+			want := order.Total{Whole: true}
+			for i := range all {
+				want.Count++
+				want.Amount += all[i].Total
+			}
+			got, totalErr := f.Total(t.Context(), filter)
+			if err != nil || totalErr != nil || got != want {
+				t.Errorf("%s: %+v, the list has %+v (%v, %v)", name, got, want, err, totalErr)
+			}
+			query, args := order.TotalStatement(filter, f.Clock.Now())
+			steps, err := db.Explain(t.Context(), query, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := strings.Join(steps, "\n")
+			for _, step := range steps { // how the rest of a filter is looked at, the test of List says
+				if w := strings.Fields(step); w[0] == "orders" && (w[1] == "ALL" || w[1] == "index") ||
+					strings.HasPrefix(step, "SCAN orders USING") {
+					t.Errorf("%s reads all of a table:\n%s", name, plan)
+				}
+			}
+			if db.Engine() == sqldb.SQLite && !strings.Contains(plan, "SEARCH orders USING") {
+				t.Errorf("%s: %s", name, plan)
+			}
+		}
+		if _, err := f.Total(t.Context(), order.Filter{SkuID: "cup"}); !errors.As(err, new(*order.ValidationError)) {
+			t.Errorf("without dates: %v", err)
+		}
 	})
 }
 

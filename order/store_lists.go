@@ -204,3 +204,53 @@ func millisRange(from, to time.Time) (first, last int64, some bool) {
 func ListStatement(f Filter, now time.Time) (query string, args []any) {
 	return f.query(now, pageSize(f.Limit)+1)
 }
+
+// TotalLimit is how many orders a total looks at, at most.
+const TotalLimit = 10_000
+
+// Total is how many orders a filter means, and what they come to.
+type Total struct {
+	Count  int64
+	Amount payment.Fen
+	// Whole reports that these are all: otherwise they are those among the TotalLimit that were looked at.
+	Whole bool
+}
+
+// totalQuery is the statement of a total with its arguments: what the index finds, up to one more than
+// TotalLimit, and how many of that the rest of the filter means.
+func (f *Filter) totalQuery(now time.Time) (string, []any) {
+	all := *f
+	all.Cursor = ""
+	var found, meant terms
+	index := all.byIndex(&found, now)
+	all.byRow(&meant)
+	if len(meant.terms) == 0 {
+		meant.terms = []string{"1 = 1"}
+	}
+	return `SELECT COUNT(*), COALESCE(SUM(hit), 0), COALESCE(SUM(hit * total_fen), 0)
+FROM (
+    SELECT total_fen, CASE WHEN ` + strings.Join(meant.terms, "\n      AND ") + ` THEN 1 ELSE 0 END AS hit
+    FROM (
+        SELECT order_no, total_fen
+        FROM orders /*! FORCE INDEX (` + index + `) */
+        WHERE ` + strings.Join(found.terms, "\n          AND ") + `
+        LIMIT ?) orders) t`, append(append(meant.args, found.args...), TotalLimit+1)
+}
+
+// Total counts and sums the orders of a filter, whatever its page; Shop alone is no filter for it. Errors:
+// *ValidationError, database errors.
+func (s *Service) Total(ctx context.Context, f Filter) (t Total, err error) {
+	if err := f.check(); err != nil {
+		return t, err
+	}
+	query, args := f.totalQuery(s.cfg.Now())
+	var looked int64
+	if err := s.db.QueryRowContext(ctx, query, args...).Scan(&looked, &t.Count, &t.Amount); err != nil {
+		return t, sqldb.Wrap("count orders", err)
+	}
+	t.Whole = looked <= TotalLimit
+	return t, nil
+}
+
+// TotalStatement gives the statement of a total with its arguments, for EXPLAIN.
+func TotalStatement(f Filter, now time.Time) (query string, args []any) { return f.totalQuery(now) }

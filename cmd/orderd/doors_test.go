@@ -51,6 +51,7 @@ var shows = map[string]string{
 	"order.PlacedByMinute":            "numbers for people",
 	"order.LastReceived":              "a list for people",
 	"order.StockAccounts":             "numbers for people",
+	"order.Total":                     "numbers for people",
 	"order.Timeline":                  "shown; that there is no such order is decided",
 	"order.Versions":                  "wakes those who wait; what they are shown is read by find",
 	"order.find":                      "shown; that there is no such order is decided (findNow)",

@@ -39,6 +39,8 @@ type Orders interface {
 	Find(ctx context.Context, orderNo string) (order.Order, error)
 	// List gives a page and the cursor of the next, "" on the last.
 	List(ctx context.Context, f order.Filter) ([]order.Order, string, error)
+	// Total counts and sums what List lists, of a bounded number of orders.
+	Total(ctx context.Context, f order.Filter) (order.Total, error)
 	Timeline(ctx context.Context, orderNo string) ([]order.TimelineEvent, error)
 	// Search finds whatever has a text as its number or id.
 	Search(ctx context.Context, text string) ([]order.Hit, error)
@@ -234,7 +236,7 @@ var (
 // is refused: a filter that is silently ignored shows, and may then act on, all there is.
 var parameters = map[string][]string{
 	"/admin/v1/orders":         orderParameters,
-	uiOrders:                   pageParameters,
+	uiOrders:                   append(slices.Clone(pageParameters), "hide"),
 	uiOrders + ".csv":          pageParameters,
 	uiOrders + ".xlsx":         pageParameters,
 	"/ui/search":               {"q"},

@@ -31,6 +31,7 @@ func funcsOf(l lang) template.FuncMap {
 		"exact":     exactTime,
 		"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"zoned":     zoned,
+		"rows":      func(all []order.Order) orderRows { return orderRows{Orders: all} },
 		"day":       day,
 		"fen":       fen,
 		"minute":    func(t time.Time) string { return t.In(beijing).Format("15:04") },

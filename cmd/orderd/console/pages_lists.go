@@ -40,7 +40,12 @@ func (c *console) heldPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, "held", map[string]any{"Held": rows, "Next": pageAfter(path, next), "Written": written})
+	total, err := c.Orders.HeldBacklog(ctx.Request().Context())
+	if err != nil {
+		return err
+	}
+	return c.show(ctx, "held", map[string]any{"Total": total, "Held": rows,
+		"Next": pageAfter(path, next), "Written": written})
 }
 
 // tasksPage is GET /ui/tasks: the tasks that failed and that nobody tries again, then those that are

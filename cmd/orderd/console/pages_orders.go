@@ -1,13 +1,16 @@
 package console
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"orderd/order"
+	"orderd/order/orderhttp"
 	"orderd/payment"
 )
 
@@ -20,6 +23,10 @@ type ordersView struct {
 	Filter orderForm
 	States []order.State
 	Trades []payment.TradeType
+	Total  order.Total
+	// Columns are those that can be left out, and Rows the orders without those that are.
+	Columns []columnLink
+	Rows    orderRows
 	// First and Next are this list from its beginning and after this page, "" when this is the first or
 	// the last; CSV and XLSX are all of it.
 	First, Next, CSV, XLSX string
@@ -39,18 +46,31 @@ func (c *console) ordersPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
+	q := query{Context: ctx}
+	hide := q.hidden()
+	if err := q.err(); err != nil {
+		return err
+	}
 	orders, next, err := c.Orders.List(ctx.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	total, err := c.Orders.Total(ctx.Request().Context(), f)
 	if err != nil {
 		return err
 	}
 	asked := url.Values{}
 	for name, v := range ctx.QueryParams() {
-		if v[0] != "" && name != "cursor" {
+		if v[0] != "" && name != "cursor" && name != "hide" {
 			asked.Set(name, v[0])
 		}
 	}
 	v := ordersView{Orders: orders, Filter: form, States: order.States(), Trades: payment.TradeTypes(),
-		CSV: withQuery(uiOrders+".csv", asked), XLSX: withQuery(uiOrders+".xlsx", asked)}
+		CSV: withQuery(uiOrders+".csv", asked), XLSX: withQuery(uiOrders+".xlsx", asked),
+		Total: total, Columns: columnsOf(asked, hide), Rows: orderRows{orders, hide}}
+	if len(hide) > 0 {
+		asked.Set("hide", strings.Join(hide, ","))
+	}
 	if f.Cursor != "" {
 		v.First = withQuery(uiOrders, asked)
 	}
@@ -59,6 +79,60 @@ func (c *console) ordersPage(ctx echo.Context) error {
 		v.Next = withQuery(uiOrders, asked)
 	}
 	return c.show(ctx, "orders", v)
+}
+
+// orderColumns are the columns of orders that a list can do without.
+var orderColumns = []string{"items", "amount", "customer", "created", "expire"}
+
+// orderRows are the orders of a table, without the columns that are hidden.
+type orderRows struct {
+	Orders []order.Order
+	Hidden []string
+}
+
+// Shows reports that the table has a column.
+func (r orderRows) Shows(column string) bool { return !slices.Contains(r.Hidden, column) }
+
+// Columns is how many the table has.
+func (r orderRows) Columns() int { return 2 + len(orderColumns) - len(r.Hidden) }
+
+// columnLink shows a column, or hides it.
+type columnLink struct {
+	Word, Path string
+	Shown      bool
+}
+
+// columnsOf are the links of the columns, beside the filters that were asked for.
+func columnsOf(asked url.Values, hide []string) (all []columnLink) {
+	for _, name := range orderColumns {
+		rest := slices.DeleteFunc(slices.Clone(hide), func(h string) bool { return h == name })
+		shown := len(rest) == len(hide)
+		if shown {
+			rest = append(rest, name)
+		}
+		q := maps.Clone(asked)
+		if len(rest) > 0 {
+			q.Set("hide", strings.Join(rest, ","))
+		}
+		all = append(all, columnLink{"c." + name, withQuery(uiOrders, q), shown})
+	}
+	return all
+}
+
+// hidden reads ?hide=, the columns that a table does without, with commas between.
+func (q *query) hidden() (all []string) {
+	text := q.QueryParam("hide")
+	if text == "" {
+		return nil
+	}
+	for _, name := range strings.Split(text, ",") {
+		if !slices.Contains(orderColumns, name) || slices.Contains(all, name) {
+			q.wrong("hide", "ENUM", orderhttp.WantOneOf+strings.Join(orderColumns, ", "))
+			return nil
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 // ordersFile is GET /ui/orders.csv and /ui/orders.xlsx: all orders of the filters, as the API's file.

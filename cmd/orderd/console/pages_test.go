@@ -72,7 +72,17 @@ func TestOrdersAreFilteredAndPaged(t *testing.T) {
 			t.Errorf("%s shows it: %v", query, !shows)
 		}
 	}
-	for _, query := range []string{"sku_id=mug", "statee=paid", "state=nonsense", "created_from=yesterday", "limit=0"} {
+	want(t, d.ask(Viewer, "GET", "/ui/orders?limit=2", ""), 200, "共 6 单 · "+yuan(paid.Total*7/2))
+	want(t, d.ask(Viewer, "GET", "/ui/orders?state=paid&limit=2", ""), 200, "共 1 单 · "+yuan(paid.Total))
+	few := d.ask(Viewer, "GET", "/ui/orders?state=paid&hide=customer,expire", "")
+	want(t, few, 200, `href="/ui/orders?hide=customer&amp;state=paid"`)
+	want(t, few, 200, `href="/ui/orders?hide=customer%2Cexpire%2Citems&amp;state=paid">✓ `)
+	if b := few.Body.String(); strings.Contains(b, `data-l="客户"`) || !strings.Contains(b, `data-l="下单时间"`) ||
+		!strings.Contains(b, `href="/ui/orders.csv?state=paid"`) {
+		t.Error(b)
+	}
+	for _, query := range []string{"hide=order", "hide=items,items", "hide=,",
+		"sku_id=mug", "statee=paid", "state=nonsense", "created_from=yesterday", "limit=0"} {
 		if w := d.ask(Viewer, "GET", "/ui/orders?"+query, ""); w.Code != 422 {
 			t.Errorf("%s: %d", query, w.Code)
 		}

@@ -242,6 +242,10 @@ var words = map[string][2]string{
 	"older":            {"更早", "Older"},
 	"first":            {"最新", "Newest"},
 	"rows":             {"本页 %d 行", "%d rows on this page"},
+	"total.all":        {"共 %d 单", "%d orders"},
+	"total.least":      {"至少 %d 单（只统计前 10,000 单）", "%d orders at least (10,000 were looked at)"},
+	"total.money":      {"共 %d 笔", "%d payments"},
+	"columns":          {"显示的列", "Columns"},
 	"any":              {"全部", "any"},
 
 	"c.order":       {"订单", "Order"},
