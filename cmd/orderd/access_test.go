@@ -308,7 +308,7 @@ var access = map[string]string{
 	"admin GET /admin/v1/gates":                           viewer,
 	"admin GET /admin/v1/gates/:name":                     viewer,
 	"admin GET /ui/stock":                                 viewer,
-	"admin GET /ui/stock/:name":                           viewer,
+	"admin GET /ui/stock/:id":                             viewer,
 	"admin GET /ui/timeouts":                              viewer,
 	"admin GET /ui/events":                                viewer,
 	"admin GET /ui/callbacks":                             viewer,

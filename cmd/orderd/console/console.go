@@ -243,7 +243,7 @@ var parameters = map[string][]string{
 	"/ui/held":                 {"written_off", "cursor"},
 	"/ui/webhooks/:id":         {"cursor"},
 	uiStock:                    {"q", "low", "cursor"},
-	uiStock + "/:name":         {"from", "to", "cursor"},
+	uiStock + "/:id":           {"from", "to", "cursor"},
 	"/ui/tasks":                {"cursor"},
 	"/admin/v1/held":           {"written_off", "limit", "cursor"},
 	"/admin/v1/search":         {"q"},

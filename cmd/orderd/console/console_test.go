@@ -260,7 +260,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /admin/v1/gates":                           Viewer,
 		"GET /admin/v1/gates/:name":                     Viewer,
 		"GET /ui/stock":                                 Viewer,
-		"GET /ui/stock/:name":                           Viewer,
+		"GET /ui/stock/:id":                             Viewer,
 		"GET /ui/timeouts":                              Viewer,
 		"GET /ui/events":                                Viewer,
 		"GET /ui/callbacks":                             Viewer,

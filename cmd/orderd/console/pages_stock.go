@@ -21,7 +21,7 @@ const uiStock = "/ui/stock"
 func (c *console) stockRoutes() []route {
 	return []route{
 		{http.MethodGet, uiStock, Viewer, c.stockPage},
-		{http.MethodGet, uiStock + "/:name", Viewer, c.skuPage},
+		{http.MethodGet, uiStock + "/:id", Viewer, c.skuPage},
 	}
 }
 
@@ -168,10 +168,10 @@ type skuView struct {
 	OrdersFrom, OrdersTo  string // the days that a list of its orders has
 }
 
-// skuPage is GET /ui/stock/:name: where the units of a SKU are, and what moved them between two days.
+// skuPage is GET /ui/stock/:id: where the units of a SKU are, and what moved them between two days.
 func (c *console) skuPage(ctx echo.Context) error {
 	q := query{Context: ctx}
-	f := order.FlowFilter{SkuID: ctx.Param("name"), From: q.dayOrTime("from"), To: q.dayEnd("to"), Limit: defaultRows,
+	f := order.FlowFilter{SkuID: ctx.Param("id"), From: q.dayOrTime("from"), To: q.dayEnd("to"), Limit: defaultRows,
 		Cursor: ctx.QueryParam("cursor")}
 	if err := q.err(); err != nil {
 		return err
@@ -233,10 +233,10 @@ func sharesOf(a *order.Account) (all []share) {
 		return nil
 	}
 	x := 0.0
-	for _, part := range []share{{Word: "stock.available", Class: colourGood, Units: a.Available},
-		{Word: "stock.allocated", Class: colourBack, Units: a.Allocated},
-		{Word: "stock.reserved", Class: colourWarn, Units: a.Reserved},
-		{Word: "stock.sold", Class: colourIdle, Units: a.Sold}} {
+	for _, part := range []share{{Word: "units.available", Class: colourGood, Units: a.Available},
+		{Word: "units.allocated", Class: colourBack, Units: a.Allocated},
+		{Word: "units.reserved", Class: colourWarn, Units: a.Reserved},
+		{Word: "units.sold", Class: colourIdle, Units: a.Sold}} {
 		if part.Units > 0 {
 			part.X, part.W = tenth(x), tenth(float64(part.Units)/float64(a.CameIn)*1000)
 			x += float64(part.Units) / float64(a.CameIn) * 1000
