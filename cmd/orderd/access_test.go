@@ -310,6 +310,8 @@ var access = map[string]string{
 	"admin GET /ui/stock":                                 viewer,
 	"admin GET /ui/stock/:id":                             viewer,
 	"admin GET /ui/timeouts":                              viewer,
+	"admin POST /ui/views":                                signedIn,
+	"admin POST /ui/views/drop":                           signedIn,
 	"admin GET /ui/events":                                viewer,
 	"admin GET /ui/callbacks":                             viewer,
 	"admin GET /ui/health":                                viewer,

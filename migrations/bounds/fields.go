@@ -64,6 +64,7 @@ var (
 			"refund_approvals.approver differences.proposed_by differences.resolved_by " +
 			"differences.given_by bill_hands.who shipments.put_by webhook_endpoints.created_by shop_keys.created_by " +
 			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person " +
+			"saved_views.person " +
 			"write_offs.proposed_by write_offs.written_off_by differences.assignee difference_notes.who " +
 			"day_closings.who trail.actor",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
@@ -72,6 +73,8 @@ var (
 	// Agent is what a browser calls itself.
 	Agent = Field{Name: "User-Agent", Most: 200, Unit: Characters, Of: Line, Over: Cut,
 		Columns: "operator_sessions.agent", Why: "the width of its column; a person knows the own browser by it"}
+	ViewName = Field{Name: "name", Least: 1, Most: 40, Unit: Characters, Of: Line,
+		Columns: "saved_views.name", Why: "the width of its column; it is written on a button"}
 	WebhookURL = Field{Name: "url", Least: 8, Most: 500, Unit: Bytes, Of: Visible,
 		Columns: "webhook_endpoints.url", Why: "the width of its column"}
 	Goods = Field{Name: "goods", Least: 1, Most: 120, Unit: Characters, Of: Line, WeChat: "shipping_list.item_desc",
@@ -179,6 +182,7 @@ var (
 var Fields = []*Field{
 	&CustomerID, &IdempotencyKey, &RequestID, &SkuID, &Remark, &Attach, &Reference, &OpenID, &PayerIP, &H5Type,
 	&Title, &Reason, &Comment, &Sale, &RepairReason, &Note, &ReferenceNo, &Operator, &Password, &Agent,
+	&ViewName,
 	&Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
 	&WebhookURL, &WebhookProblem,
@@ -204,6 +208,7 @@ var Own = []struct{ What, Columns string }{
 			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
 			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told refunds.said_what " +
 			"refunds.sent_to stock_flows.kind " +
+			"saved_views.page " +
 			"operators.role operator_tokens.role operator_sessions.role trail.role trail.action trail.outcome " +
 			"bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
@@ -228,7 +233,7 @@ var Own = []struct{ What, Columns string }{
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +
-			"bill_chunks.body day_closing_parts.body stock_gates.counts " +
+			"bill_chunks.body saved_views.query day_closing_parts.body stock_gates.counts " +
 			"trail.target trail.asked trail.was trail.became"},
 }
 

@@ -2,3 +2,6 @@ package operators
 
 // TOTPCode is totpCode.
 var TOTPCode = totpCode
+
+// ViewsQuery is viewsQuery, for EXPLAIN.
+const ViewsQuery = viewsQuery

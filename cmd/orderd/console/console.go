@@ -322,7 +322,7 @@ func (c *console) routes() []route {
 		all = append(all, c.tokenRoutes()...)
 	}
 	if c.Logins != nil && c.TokenStore != nil {
-		all = append(append(all, c.loginRoutes()...), c.peopleRoutes()...)
+		all = append(append(all, slices.Concat(c.loginRoutes(), c.viewRoutes())...), c.peopleRoutes()...)
 	}
 	if c.Trail != nil {
 		all = append(all, c.trailRoutes()...)

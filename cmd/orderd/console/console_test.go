@@ -262,6 +262,8 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /ui/stock":                                 Viewer,
 		"GET /ui/stock/:id":                             Viewer,
 		"GET /ui/timeouts":                              Viewer,
+		"POST /ui/views":                                signedIn,
+		"POST /ui/views/drop":                           signedIn,
 		"GET /ui/events":                                Viewer,
 		"GET /ui/callbacks":                             Viewer,
 		"GET /ui/health":                                Viewer,

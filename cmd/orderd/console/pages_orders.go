@@ -27,6 +27,11 @@ type ordersView struct {
 	// Columns are those that can be left out, and Rows the orders without those that are.
 	Columns []columnLink
 	Rows    orderRows
+	// Saved are the filters that this person has saved, and Query those of the page, to save; SignedIn says
+	// that there is somebody to save them for.
+	Saved    []savedLink
+	Query    string
+	SignedIn bool
 	// First and Next are this list from its beginning and after this page, "" when this is the first or
 	// the last; CSV and XLSX are all of it.
 	First, Next, CSV, XLSX string
@@ -70,6 +75,10 @@ func (c *console) ordersPage(ctx echo.Context) error {
 		Total: total, Columns: columnsOf(asked, hide), Rows: orderRows{orders, hide}}
 	if len(hide) > 0 {
 		asked.Set("hide", strings.Join(hide, ","))
+	}
+	v.Query, v.SignedIn = asked.Encode(), sessionOf(ctx).Person != ""
+	if v.Saved, err = c.viewsOf(ctx); err != nil {
+		return err
 	}
 	if f.Cursor != "" {
 		v.First = withQuery(uiOrders, asked)

@@ -245,6 +245,10 @@ var words = map[string][2]string{
 	"total.all":        {"共 %d 单", "%d orders"},
 	"total.least":      {"至少 %d 单（只统计前 10,000 单）", "%d orders at least (10,000 were looked at)"},
 	"total.money":      {"共 %d 笔", "%d payments"},
+	"views":            {"已存筛选", "Saved filters"},
+	"views.name":       {"为当前筛选取名", "A name for these filters"},
+	"views.save":       {"保存", "Save"},
+	"views.drop":       {"删除“%s”", "Forget “%s”"},
 	"columns":          {"显示的列", "Columns"},
 	"any":              {"全部", "any"},
 
