@@ -30,6 +30,7 @@ type cli struct {
 	Expire    storm.Cmd    `cmd:"" help:"${main_expire}"`
 	Chaos     chaosCmd     `cmd:"" help:"Try to break the service: kills, cuts, lies, and a judge."`
 	Lists     listsCmd     `cmd:"" help:"What lists and pages read of 500,000 orders."`
+	Pages     pagesCmd     `cmd:"" help:"How long each page of the console takes with 500,000 orders."`
 	Verify    verifyCmd    `cmd:"" help:"Every invariant of a large world, and violations seeded in it."`
 
 	// ExpireWorker is this program again, started by expire --workers; its name there is

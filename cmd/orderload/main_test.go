@@ -30,6 +30,7 @@ func TestCommandLine(t *testing.T) {
 		"--seconds 2 --rounds 3 http":                                           "http",
 		"reconcile --rows 1000000 --flat":                                       "reconcile",
 		"--rounds 20 lists":                                                     "lists",
+		"--rounds 9 pages":                                                      "pages",
 		"verify --orders 100000":                                                "verify",
 		"expire --mode all --orders 100000 --spread 0s":                         "expire",
 		"expire --orders 200000 --spread 40s --workers 3 --kill --pause":        "expire",
