@@ -401,7 +401,8 @@ func setDone(ctx echo.Context, word string) {
 // takeDone gives the word of what was done, once; "" for nothing.
 func takeDone(ctx echo.Context) string {
 	k, err := ctx.Cookie(doneCookie)
-	if err != nil {
+	mode := ctx.Request().Header.Get("Sec-Fetch-Mode")
+	if err != nil || mode != "" && mode != "navigate" { // the script asked, and the person sees the next one
 		return ""
 	}
 	ctx.SetCookie(&http.Cookie{Name: doneCookie, Path: "/", MaxAge: -1, //nolint:gosec // G124: as signIn

@@ -74,6 +74,9 @@ func TestOrderIsClosedByAForm(t *testing.T) {
 		t.Errorf("the page has version %s, want the order's", got)
 	}
 	leads(t, b.post("/ui/orders/"+no+"/close", "version", version, "reason", "买家电话取消"), "/ui/orders/"+no)
+	b.headers["Sec-Fetch-Mode"] = "cors" // the script's own look at the page
+	b.get("/ui/orders/" + no)
+	b.headers["Sec-Fetch-Mode"] = "navigate"
 	page := b.get("/ui/orders/" + no)
 	want(t, page, 200, "订单已关闭，库存已归还。")
 	if strings.Contains(page.Body.String(), `data-act="order.close"`) {

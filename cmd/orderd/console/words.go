@@ -96,6 +96,8 @@ var words = map[string][2]string{
 	"c.target":      {"对象", "Target"},
 	"c.from":        {"来源", "From"},
 	"c.reason":      {"原因", "Reason"},
+	"f.since":       {"日期从", "From"},
+	"stop":          {"。", ". "},
 	"trail.asked":   {"开始", "begun"},
 	"trail.what": {
 		"每次操作先记录、后执行，再记录结果；每行含前一行的哈希，由 verify 检查。",

@@ -44,9 +44,7 @@
   document.body.append(sheet);
   const fill = async (answer) => {
     if (answer.redirected) {
-      location.assign(answer.url);
-      if (new URL(answer.url).pathname === location.pathname) location.reload();
-      return;
+      return answer.url === location.href ? location.reload() : location.assign(answer.url);
     }
     const main = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
     if (!main) return location.reload();
