@@ -38,7 +38,7 @@ trigger("payment.late", late);
 const days = (await admin("/admin/v1/reconciliations")).data;
 const transaction = (await admin("/admin/v1/orders/" + refunded)).payment.transaction_id;
 const pages = ["/", "/ui/orders", "/ui/orders?state=paid&limit=5", "/ui/orders?stuck=1", ...[waiting, refunded, late, held].map((no) => "/ui/orders/" + no),
-  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/stock", "/ui/stock/" + sku, "/ui/timeouts", "/ui/callbacks", "/ui/health", "/ui/tasks", "/ui/webhooks", "/ui/search?q=nothing", "/ui/reconciliations",
+  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/stock", "/ui/stock/" + sku, "/ui/timeouts", "/ui/callbacks", "/ui/health", "/ui/tasks", "/ui/webhooks", "/ui/orders?hide=items,expire&limit=5", "/ui/search?q=nothing", "/ui/reconciliations",
   ...days.slice(0, 1).map((d) => "/ui/reconciliations/" + d.id)];
 const errors = [["/ui/orders/01NONE", 404], ["/ui/orders?cursor=%20", 422], ["/none", 404]];
 
@@ -125,6 +125,40 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
   await box.fill(transaction);
   await box.press("Enter");
   await page.waitForURL(ADMIN + "/ui/orders/" + refunded).catch(() => check(false, "a transaction leads to", page.url()));
+  await context.close();
+}
+
+// What changes is heard: a list says so and stays as it is, the page of an order is loaded anew unless somebody
+// types, and whoever has paused hears nothing.
+{
+  const context = await open({ viewport: { width: 1440, height: 900 }, locale: "zh-CN" });
+  const list = await context.newPage(), one = await context.newPage();
+  const mine = await place();
+  await list.goto(ADMIN + "/ui/orders");
+  const first = await list.locator("table.stack tbody tr").first().textContent();
+  const listening = list.waitForResponse((r) => r.url().endsWith("/ui/events")).catch(() => {});
+  await list.reload();
+  await listening;
+  await place();
+  const news = list.locator("#news a");
+  await news.waitFor({ state: "visible", timeout: 15_000 }).catch(() => check(false, "a list does not say that there is something new"));
+  check((await news.textContent()) === "1 条新变化", "a list says", await news.textContent());
+  check((await list.locator("table.stack tbody tr").first().textContent()) === first, "a list moves by itself");
+  await news.click();
+  check((await list.locator("table.stack tbody tr").first().textContent()) !== first, "the link loads nothing new");
+  const opened = one.waitForResponse((r) => r.url().endsWith("/ui/events")).catch(() => {});
+  await one.goto(ADMIN + "/ui/orders/" + mine);
+  await opened;
+  await one.bringToFront();
+  trigger("payment.success", mine);
+  await one.locator("main h1 .st.ok").waitFor({ timeout: 15_000 }).catch(() => check(false, "the page of an order stays as it was"));
+  check((await one.locator("main .crumb .copy").count()) === 1, "a page that was loaded anew has no copy button, or two");
+  await one.locator("#pause").click();
+  check((await one.locator("#pause").textContent()) === "恢复更新", "the pause says", await one.locator("#pause").textContent());
+  const asked = [];
+  one.on("request", (r) => asked.push(r.url()));
+  await one.reload();
+  check(!asked.some((u) => u.endsWith("/ui/events")), "a page that is paused listens");
   await context.close();
 }
 
