@@ -544,7 +544,6 @@ var words = map[string][2]string{
 	"health.began":       {"启动时间", "Started"},
 	"health.schema":      {"数据库结构", "Schema"},
 	"health.knows":       {"本程序为 %d", "this program knows %d"},
-	"health.host":        {"主机", "Host"},
 	"health.active":      {"执行中", "Running"},
 	"health.workers": {"Redis 中登记的工作进程；被强制结束的半分钟后消失。",
 		"Those that Redis knows; one that was killed goes half a minute later."},
