@@ -280,8 +280,10 @@ func (c *settle) mayJudge(b *batch, e *entry, before recorded) error {
 		return operators.ErrNoLonger
 	case p == nil:
 		return ErrNotFound
-	case before.settled != SettledHeld, p.outcome != SettledHeld:
-		return &JudgedError{Reason: before.reason, Why: "only a payment that is held is judged again"}
+	case before.settled != SettledHeld:
+		return &JudgedError{Reason: before.reason, Why: heldRefused(HeldApply, before.settled, before.reason)}
+	case heldRefused(HeldApply, p.outcome, before.reason) != "":
+		return &JudgedError{Reason: before.reason, Why: heldRefused(HeldApply, p.outcome, before.reason)}
 	case b.wentBack(c.trade.TransactionID) > 0, !p.told.IsZero(): // of what was told nobody knows how much it was
 		return &JudgedError{Reason: before.reason, Why: "money of this payment has gone back to its buyer already"}
 	}
@@ -301,9 +303,9 @@ func (b *batch) misfit(e *entry, t *payment.Trade) string {
 	case e == nil:
 		return "unknown_order"
 	case t.Currency != payment.CNY && t.Currency != "": // a query of an unpaid trade leaves it out
-		return "currency"
+		return misfitCurrency
 	case t.Total != e.after.Total: // what it cost, not what the buyer paid after coupons
-		return "amount"
+		return misfitAmount
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"orderd/migrations/bounds"
@@ -103,6 +104,25 @@ func (s *Service) ListHeld(ctx context.Context, cursor string, limit int) ([]Hel
 // ListHeld gives those that are held.
 func (s *Service) ListWrittenOff(ctx context.Context, cursor string, limit int) ([]HeldPayment, string, error) {
 	return s.pageOfHeld(ctx, listWrittenOff, cursor, limit)
+}
+
+// FindHeld gives a payment that is held, or was, as ListHeld gives those that are. Errors: ErrNotFound for one that
+// was never recorded, database errors.
+func (s *Service) FindHeld(ctx context.Context, transactionID string) (h HeldPayment, err error) {
+	err = s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		all, err := readHeld(ctx, tx, paymentQuery, transactionID)
+		if err == nil && len(all) == 0 {
+			err = ErrNotFound
+		}
+		if err == nil {
+			h = all[0]
+		}
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return HeldPayment{}, err
+	}
+	return h, sqldb.Wrap("find a held payment", err)
 }
 
 // pageOfHeld gives a page of one of the two.

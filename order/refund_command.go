@@ -156,8 +156,8 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 		return applied{}, &RefundRefusedError{Why: "two people have written this payment off: it goes back no more"}
 	case p.outcome == SettledOwed:
 		return c.again(b)
-	case p.outcome != SettledHeld:
-		return applied{}, &RefundRefusedError{Why: "only a payment that is held goes back this way"}
+	case heldRefused(HeldRefund, p.outcome, p.reason) != "":
+		return applied{}, &RefundRefusedError{Why: heldRefused(HeldRefund, p.outcome, p.reason)}
 	}
 	left, err := b.refunds.sendable(p)
 	if err != nil {
@@ -592,13 +592,15 @@ func asAsked(r Refund) Refund {
 func (b *batch) numbersOf(transactionID string) int {
 	n := 0
 	for _, r := range b.refunds.byNo {
-		if r.after.TransactionID == transactionID &&
-			(r.after.State != RefundStateRejected || r.after.toldPaid()) {
+		if r.after.TransactionID == transactionID && r.after.takesNumber() {
 			n++
 		}
 	}
 	return n
 }
+
+// takesNumber reports that WeChat Pay has the number of a refund, or is about to.
+func (r *Refund) takesNumber() bool { return r.State != RefundStateRejected || r.toldPaid() }
 
 // owing is a payment that is owed back.
 type owing struct {

@@ -279,6 +279,11 @@ WHERE outcome = 'held'
 ORDER BY transaction_id
 LIMIT ?`
 
+// paymentQuery reads one payment as heldQuery reads those that are held.
+const paymentQuery = `SELECT ` + heldColumns + `
+FROM payments
+WHERE transaction_id = ?`
+
 // listHeld gives up to limit held payments by their numbers, those after cursor.
 func listHeld(ctx context.Context, q querier, cursor string, limit int) ([]HeldPayment, error) {
 	return readHeld(ctx, q, heldQuery, cursor, limit)

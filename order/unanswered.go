@@ -149,7 +149,7 @@ func (c *unanswered) proof(b *batch, e *entry, s *silence) map[string]string {
 		}
 	case c.detail["query"] == string(payment.TradeNotFound):
 		// Money that is here and held was paid for some trade of it, whatever is said now.
-		if end := payableUntil(e, s.newest); !b.now.Before(end.Add(unknownAfter)) && !b.holds(c.orderNo) {
+		if end := payableUntil(&e.before, s.newest); !b.now.Before(end.Add(unknownAfter)) && !b.holds(c.orderNo) {
 			return map[string]string{"payable_until": end.Format(time.RFC3339)}
 		}
 	}
@@ -158,12 +158,12 @@ func (c *unanswered) proof(b *batch, e *entry, s *silence) map[string]string {
 
 // payableUntil is the last moment at which a buyer can pay an attempt: what WeChat Pay
 // was told, and never later than its own seven days.
-func payableUntil(e *entry, a *Attempt) time.Time {
-	end := later(a.CalledAt, e.before.CreatedAt).Add(selfClosed)
+func payableUntil(o *Order, a *Attempt) time.Time {
+	end := later(a.CalledAt, o.CreatedAt).Add(selfClosed)
 	if told, err := time.Parse(time.RFC3339, a.TimeExpire); err == nil && told.Before(end) {
 		end = told.UTC()
 	}
-	return later(end, e.before.ExpireAt)
+	return later(end, o.ExpireAt)
 }
 
 // isOf reports that a payment was made for this order, also when it was recorded
@@ -277,17 +277,10 @@ func (c *vouch) decide(b *batch) (applied, error) {
 	done := applied{order: e.after, before: e.after.State, cell: same()}
 	end := e.before.ExpireAt
 	if s.newest != nil {
-		end = payableUntil(e, s.newest)
+		end = payableUntil(&e.before, s.newest)
 	}
-	switch {
-	case e.after.State != StateClosing:
-		done.cell = refuse(vouchNotClosing)
-		return done, nil
-	case s.since.IsZero():
-		done.cell = refuse(vouchUnasked)
-		return done, nil
-	case b.now.Before(end.Add(vouchAfter)):
-		done.cell = refuse(vouchPayable)
+	if why := vouchRefused(e.after.State, !s.since.IsZero(), end, b.now); why != "" {
+		done.cell = refuse(why)
 		return done, nil
 	}
 	return c.word(b, e, s)

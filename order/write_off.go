@@ -98,9 +98,8 @@ func (c *writeOffHeld) decide(b *batch) (applied, error) {
 	switch {
 	case w.after.Done():
 		return c.again(&w.after)
-	case p.outcome != SettledHeld:
-		return applied{}, &HeldError{Why: "only a payment that is held is written off; this one is " +
-			string(p.outcome) + ", by what was decided before"}
+	case heldRefused(HeldWriteOff, p.outcome, p.reason) != "":
+		return applied{}, &HeldError{Why: heldRefused(HeldWriteOff, p.outcome, p.reason)}
 	}
 	left, err := b.refunds.keepable(p)
 	if err != nil {
