@@ -1,6 +1,7 @@
 package order
 
 import (
+	"slices"
 	"time"
 
 	"orderd/payment"
@@ -113,3 +114,29 @@ const (
 	misfitAmount   = "amount"
 	misfitCurrency = "currency"
 )
+
+// Payers are WeChat's ids of those who opened an attempt of the order, each once, oldest first.
+func (o *Order) Payers() (all []string) {
+	for i := range o.Attempts {
+		if id := o.Attempts[i].OpenID; id != "" && !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
+// CanGoToCard reports that people may have the money of a refund sent to a bank card at a time.
+func (r *Refund) CanGoToCard(now time.Time) bool { return cardRefused(r, now) == "" }
+
+// cardRefused says why the money of a refund is not sent to a bank card, "" when it can be.
+func cardRefused(r *Refund, now time.Time) string {
+	switch {
+	case r.State != RefundStateAbnormal:
+		return "only a refund that WeChat Pay cannot pay out goes to a bank card"
+	case r.RefundID == "":
+		return "WeChat Pay's number of this refund is not known yet; retry it first"
+	case r.SentTo != "" && now.Before(r.AskedAt.Add(answerWait)):
+		return "WeChat Pay was asked less than a minute ago; wait until no answer can be on its way"
+	}
+	return ""
+}

@@ -113,12 +113,8 @@ func (c *sendToCard) decide(b *batch) (applied, error) {
 		return refuse("a person decides where the money of a refund goes")
 	case !b.people.May(who.ID, operators.Finance):
 		return applied{}, operators.ErrNoLonger
-	case r.after.State != RefundStateAbnormal:
-		return refuse("only a refund that WeChat Pay cannot pay out goes to a bank card")
-	case r.after.RefundID == "":
-		return refuse("WeChat Pay's number of this refund is not known yet; retry it first")
-	case r.after.SentTo != "" && b.now.Before(r.after.AskedAt.Add(answerWait)):
-		return refuse("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
+	case cardRefused(&r.after, b.now) != "":
+		return refuse(cardRefused(&r.after, b.now))
 	}
 	why := c.why
 	var alarms []string

@@ -292,6 +292,8 @@ var access = map[string]string{
 	"admin POST /admin/v1/orders/:no/payment-query":       operator,
 	"admin POST /admin/v1/orders/:no/refunds":             operator,
 	"admin POST /admin/v1/orders/:no/vouch-unpaid":        either,
+	"admin POST /admin/v1/orders/:no/notes":               either,
+	"admin POST /admin/v1/orders/:no/payer":               either,
 	"admin GET /admin/v1/held":                            viewer,
 	"admin POST /admin/v1/held/:id":                       finance,
 	"admin GET /admin/v1/payments/held":                   viewer,

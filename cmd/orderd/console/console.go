@@ -51,6 +51,10 @@ type Orders interface {
 	Sync(ctx context.Context, orderNo string, cause order.Cause) (order.Order, error)
 	// VouchUnpaid needs two people: what WeChat Pay does not say, they do.
 	VouchUnpaid(ctx context.Context, r order.VouchRequest) (order.Vouched, error)
+	// AddNote writes a line into the timeline and moves nothing.
+	AddNote(ctx context.Context, n order.Note) (order.Order, error)
+	// FindHeld gives one payment as ListHeld gives those that are held.
+	FindHeld(ctx context.Context, transactionID string) (order.HeldPayment, error)
 	// ListHeld and JudgeHeld are of payments that fit no order and wait for a person.
 	ListHeld(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
 	ListWrittenOff(ctx context.Context, cursor string, limit int) ([]order.HeldPayment, string, error)
@@ -306,8 +310,8 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 // listener is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
-	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.stockRoutes(), c.timeoutRoutes(), c.callbackRoutes(),
-		c.healthRoutes(), c.gateRoutes(),
+	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.noteRoutes(), c.stockRoutes(), c.timeoutRoutes(),
+		c.callbackRoutes(), c.healthRoutes(), c.gateRoutes(),
 		c.refundRoutes(), c.reconcileRoutes(), c.financeRoutes(), c.taskRoutes(), c.profileRoutes())
 	if c.Feed != nil {
 		all = append(all, route{http.MethodGet, uiEvents, Viewer, orderhttp.Quiet(c.events)})

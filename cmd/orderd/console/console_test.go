@@ -244,6 +244,8 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/orders/:no/close":               Operator,
 		"POST /admin/v1/orders/:no/payment-query":       Operator,
 		"POST /admin/v1/orders/:no/vouch-unpaid":        operatorOrFinance,
+		"POST /admin/v1/orders/:no/notes":               operatorOrFinance,
+		"POST /admin/v1/orders/:no/payer":               operatorOrFinance,
 		"GET /admin/v1/held":                            Viewer,
 		"POST /admin/v1/held/:id":                       Finance,
 		"GET /admin/v1/payments/held":                   Viewer,

@@ -2,9 +2,15 @@ package console
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +20,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/order/orderhttp"
 	"orderd/payment"
+	"orderd/payment/operators"
 	"orderd/payment/trail"
 )
 
@@ -32,12 +39,23 @@ type act struct {
 	show func(ctx echo.Context) (subject, error)
 	// stepUp says whether the password has to be given again; nil: never.
 	stepUp func(ctx echo.Context) (bool, error)
+	// fixed is what the body has beside the fields: what this act is among those of one route.
+	fixed map[string]any
+	// key is the letter that opens the act of the row that j and k have chosen, or of the page; "" for none.
+	key string
 	// reveal is a field of the answer that is shown once in place of going back, such as a secret; "" for none.
+	// keep says that whoever sees it has to keep it: it is never shown again.
 	reveal string
+	keep   bool
+	// preview says what would happen before it does: the form is then sent twice, the second time with what it said.
+	preview func(ctx echo.Context, s *subject, form map[string]string) ([]fact, error)
+	// waits says that the API may answer 202: somebody else, or WeChat Pay, has a word before it is done. There is
+	// then a word act.NAME.accepted.
+	waits bool
 	// danger marks what cannot be taken back.
 	danger bool
 	// body makes the body of the request where fields do not say it; nil: they do.
-	body func(form map[string]string) (map[string]any, error)
+	body func(s *subject, form map[string]string) (map[string]any, error)
 }
 
 // kind is what a field of a form takes, and what becomes of it in JSON.
@@ -53,6 +71,9 @@ const (
 	asCheck  kind = "check"  // true or false
 	asTime   kind = "time"   // a time of Beijing
 	asHidden kind = "hidden" // a text that the page knows
+	asYesNo  kind = "yesno"  // true, false, or left out
+	asSecret kind = "secret" // a text that is never shown again, in no page and no trail
+	asLong   kind = "long"   // a text of several lines
 	// asCount is typed by the person and must be subject.values[name]: whoever acts on many says on how many.
 	asCount kind = "count"
 )
@@ -63,12 +84,15 @@ type field struct {
 	kind kind
 	need bool
 	most int // characters, 0 for bounds.Reason's
+	// label stands in place of the word, for what only the subject knows, such as a line of an order.
+	label string
 }
 
 // Fields that are headers of the API's request and no part of its body.
 const (
 	fieldVersion = "version" // If-Match: the version of what the person has read
 	fieldKey     = "key"     // Idempotency-Key: a form that is sent twice acts once
+	fieldSeen    = "seen"    // what a preview said, so that what is done is what was seen
 )
 
 // The fields that many acts have.
@@ -84,6 +108,7 @@ type subject struct {
 	facts   []fact
 	values  map[string]string
 	choices map[string][]choice
+	fields  []field // before those of the act
 	back    string
 	// off is a word that says why the act cannot be done now; "" when it can.
 	off string
@@ -101,6 +126,7 @@ type choice struct{ Value, Word string }
 // input is a field as a page shows it.
 type input struct {
 	Name, Kind, Value, Wrong string
+	Label                    string // "" for the word of its name
 	Need                     bool
 	Most                     int
 	Choices                  []choice
@@ -116,6 +142,8 @@ type actView struct {
 	*orderhttp.Problem // what is wrong with what was sent, nil for nothing
 	Todo               string
 	Reveal             string
+	Keep               bool
+	Preview            []fact
 }
 
 // doneCookie tells the next page what was done; it lives for a page.
@@ -135,9 +163,9 @@ func (c *console) formRoutes(api []route) []route {
 			continue // of a part that this console does not have
 		}
 		c.formRoles[a.route] = r.role
-		all = append(all, route{http.MethodGet, a.path, r.role, func(ctx echo.Context) error {
+		all = append(all, route{http.MethodGet, a.path, r.role, c.actAsked(&a, func(ctx echo.Context) error {
 			return c.actPage(ctx, &a)
-		}}, route{http.MethodPost, a.path, r.role, c.actStep(&a, func(ctx echo.Context) error {
+		})}, route{http.MethodPost, a.path, r.role, c.actStep(&a, func(ctx echo.Context) error {
 			return c.actPosted(ctx, &a, &r)
 		})})
 	}
@@ -154,10 +182,40 @@ func (c *console) actStep(a *act, h echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		if must {
-			return c.stepUp(h)(ctx)
+		if !must {
+			return h(ctx)
 		}
-		return h(ctx)
+		if form, err := readForm(ctx); err == nil && !sessionOf(ctx).Proved(c.Now()) {
+			for _, f := range a.fields { // the page that asks for the password repeats what was sent
+				if f.kind == asSecret {
+					form.Del(f.name)
+				}
+			}
+		}
+		return c.stepUp(h)(ctx)
+	}
+}
+
+// secret reports that an act has a field that is not shown again.
+func (a *act) secret() bool {
+	return slices.ContainsFunc(a.fields, func(f field) bool { return f.kind == asSecret })
+}
+
+// actAsked has the password given before the page of an act is shown whose fields could not be sent twice.
+func (c *console) actAsked(a *act, h echo.HandlerFunc) echo.HandlerFunc {
+	if a.stepUp == nil || !a.secret() {
+		return h
+	}
+	return func(ctx echo.Context) error {
+		now := sessionOf(ctx) // a token has none, and cannot send the form
+		if must, err := a.stepUp(ctx); err != nil || !must || now.ID == "" || now.Proved(c.Now()) {
+			if err != nil {
+				return err
+			}
+			return h(ctx)
+		}
+		return c.showLogin(ctx, http.StatusForbidden, "prove", map[string]any{"Said": "", "Hidden": map[string]lines{},
+			"Action": ctx.Request().URL.Path, "Back": backOf(ctx.Request()), "Minutes": minutes(operators.ProvedFor)})
 	}
 }
 
@@ -174,7 +232,7 @@ func (c *console) actPage(ctx echo.Context, a *act) error {
 func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]string) *actView {
 	v := &actView{Name: a.name, Action: ctx.Request().URL.Path, Back: s.back, Facts: s.facts, Danger: a.danger,
 		Off: s.off}
-	for _, f := range a.fields {
+	for _, f := range slices.Concat(s.fields, a.fields) {
 		value := s.values[f.name]
 		if f.name == fieldKey && value == "" {
 			value = trail.NewID(c.Now())
@@ -182,15 +240,15 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 		if typed, given := sent[f.name]; given && f.name != fieldVersion {
 			value = typed
 		}
-		if f.kind == asCount && sent == nil {
+		if f.kind == asCount && sent == nil || f.kind == asSecret {
 			value = ""
 		}
 		most := f.most
 		if most == 0 {
 			most = bounds.Reason.Most
 		}
-		v.Inputs = append(v.Inputs, input{Name: f.name, Kind: string(f.kind), Value: value, Need: f.need, Most: most,
-			Choices: s.choices[f.name]})
+		v.Inputs = append(v.Inputs, input{Name: f.name, Kind: string(f.kind), Value: value, Label: f.label,
+			Need: f.need, Most: most, Choices: s.choices[f.name]})
 	}
 	return v
 }
@@ -198,17 +256,25 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 // actPosted is POST of an act's page: it asks the API, and goes back to where the person came from. What cannot
 // be done is said on the same page, with what was filled in.
 func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
-	names := make([]string, len(a.fields))
-	for i, f := range a.fields {
-		names[i] = f.name
+	s, err := a.show(ctx)
+	if err != nil {
+		return err
+	}
+	names := []string{fieldSeen}
+	for _, f := range slices.Concat(s.fields, a.fields) {
+		names = append(names, f.name)
 	}
 	form, err := fields(ctx, names...)
 	if err != nil {
 		return err
 	}
-	s, err := a.show(ctx)
-	if err != nil {
-		return err
+	if _, proved := form[provePassword]; proved && len(form) == 1 {
+		return c.actPage(ctx, a) // it was asked for before the page
+	}
+	if a.preview != nil {
+		if seen, err := c.previewed(ctx, a, &s, form); err != nil || !seen {
+			return err
+		}
 	}
 	answer, err := c.askAPI(ctx, a, r, &s, form)
 	if err != nil {
@@ -220,15 +286,33 @@ func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
 		if err := json.Unmarshal(answer.body.Bytes(), &body); err != nil {
 			return err
 		}
-		v.Reveal, _ = body[a.reveal].(string)
+		v.Reveal, v.Keep = cmp.Or(fmt.Sprint(body[a.reveal]), "–"), a.keep
 		return c.show(ctx, "act", v)
 	}
 	word := a.name
-	if answer.status == http.StatusAccepted {
+	if a.waits && answer.status == http.StatusAccepted {
 		word += ".accepted"
 	}
 	setDone(ctx, word)
 	return see(ctx, s.back)
+}
+
+// previewed reports that a person has seen what would happen; else it shows that, with the form to be sent again. When
+// it has become another meanwhile, it is shown again.
+func (c *console) previewed(ctx echo.Context, a *act, s *subject, form map[string]string) (bool, error) {
+	facts, err := a.preview(ctx, s, form)
+	if err != nil {
+		return false, c.actRefused(ctx, a, s, form, err)
+	}
+	sum := sha256.Sum256(fmt.Append(nil, facts))
+	seen := hex.EncodeToString(sum[:])
+	if form[fieldSeen] == seen {
+		return true, nil
+	}
+	v := c.view(ctx, a, s, form)
+	v.Preview = facts
+	v.Inputs = append(v.Inputs, input{Name: fieldSeen, Kind: string(asHidden), Value: seen})
+	return false, c.show(ctx, "act", v)
 }
 
 // askAPI makes the request that the form means and gives the API's answer, whose error is the API's.
@@ -278,9 +362,10 @@ func (a *act) request(s *subject, form map[string]string) (map[string]any, error
 		}
 	}
 	if a.body != nil {
-		return a.body(form)
+		return a.body(s, form)
 	}
 	body := map[string]any{}
+	maps.Copy(body, a.fixed)
 	for _, f := range a.fields {
 		if f.name == fieldVersion || f.name == fieldKey || f.kind == asCount {
 			continue
@@ -337,7 +422,9 @@ func (f *field) value(text string) (any, error) {
 			return nil, invalid(at, bounds.CodeFormat, "it is a time such as 2026-11-30T20:00")
 		}
 		return t.UTC().Format(time.RFC3339), nil
-	case asText, asReason, asChoice, asHidden, asCount, asCheck:
+	case asYesNo:
+		return text == "yes", nil
+	case asText, asReason, asChoice, asHidden, asCount, asCheck, asSecret, asLong:
 	}
 	return text, nil
 }
@@ -360,10 +447,10 @@ func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[stri
 	return nil
 }
 
-// link leads to the page of an act, for a template; Danger is how it looks.
+// link leads to the page of an act, for a template; Danger is how it looks, Key the letter that opens it.
 type link struct {
-	Name, Path string
-	Danger     bool
+	Name, Path, Key string
+	Danger          bool
 }
 
 // links are those acts that the role of whoever asks may do: name, and the values of the path's parameters.
@@ -374,7 +461,7 @@ func (c *console) links(ctx echo.Context, params []string, names ...string) []li
 		for i := range c.forms {
 			a := &c.forms[i]
 			if need, there := c.formRoles[a.route]; a.name == name && there && role.May(need) {
-				all = append(all, link{a.name, filled(a.path, params), a.danger})
+				all = append(all, link{a.name, filled(a.path, params), a.key, a.danger})
 			}
 		}
 	}

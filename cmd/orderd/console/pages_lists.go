@@ -44,8 +44,18 @@ func (c *console) heldPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, "held", map[string]any{"Total": total, "Held": rows,
+	held := make([]heldRow, len(rows))
+	for i := range rows {
+		held[i] = heldRow{&rows[i], c.heldLinks(ctx, &rows[i])}
+	}
+	return c.show(ctx, "held", map[string]any{"Total": total, "Held": held,
 		"Next": pageAfter(path, next), "Written": written})
+}
+
+// heldRow is a held payment in a list, and what whoever reads may decide about it.
+type heldRow struct {
+	*order.HeldPayment
+	Acts []link
 }
 
 // tasksPage is GET /ui/tasks: the tasks that failed and that nobody tries again, then those that are

@@ -23,6 +23,7 @@ type orderView struct {
 	Bills       bool
 	Differences []reconcile.Difference
 	Acts        []link
+	Refunds     []refundRow
 }
 
 // attemptRow is an attempt, and whether a buyer can pay with it now.
@@ -56,8 +57,11 @@ func (c *console) orderPage(ctx echo.Context) error {
 	for i := range o.Attempts {
 		v.Attempts = append(v.Attempts, attemptRow{&o.Attempts[i], &o.Attempts[i] == payable})
 	}
+	for i := range o.Refunds {
+		v.Refunds = append(v.Refunds, refundRow{&o.Refunds[i], c.refundLinks(ctx, &o.Refunds[i])})
+	}
 	v.Lanes = lanesOf(v.Events, v.Flows, languageOf(ctx.Request()))
-	v.Acts = c.orderLinks(ctx, &o)
+	v.Acts = c.orderLinks(ctx, &o, v.Events)
 	ctx.Set(watchKey, o.OrderNo)
 	return c.show(ctx, "order", v)
 }

@@ -39,6 +39,8 @@ var acts = map[string]inTrail{
 	"POST /admin/v1/orders/:no/close":              {"order.close", nil},
 	"POST /admin/v1/orders/:no/payment-query":      {"order.ask", nil},
 	"POST /admin/v1/orders/:no/vouch-unpaid":       {"order.vouch", nil},
+	"POST /admin/v1/orders/:no/notes":              {"order.note", []string{"note"}},
+	"POST /admin/v1/orders/:no/payer":              {"order.payer", nil},
 	"POST /admin/v1/orders/:no/refunds":            {"refund.ask", []string{"items", "amount", "restock"}},
 	"POST /admin/v1/orders/:no/shipment":           {"shipment.put", []string{"parcels", "partial"}},
 	"POST /admin/v1/held/:id":                      {"held.resolve", []string{"action"}},

@@ -1,0 +1,122 @@
+package console
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment"
+	"orderd/payment/operators"
+	"orderd/payment/trail"
+)
+
+// heldMoney has a payment of a number of fen that fits no order.
+func (d *desk) heldMoney(t *testing.T, id string, fen payment.Fen) {
+	t.Helper()
+	s, err := d.Settle(t.Context(), payment.Trade{OutTradeNo: "01JD4Z0000000000000000000X-01", TransactionID: id,
+		State: payment.TradeSuccess, Total: fen, PayerTotal: payment.Said(fen), Currency: payment.CNY,
+		MchID: ordertest.MchID, AppID: ordertest.AppID, SuccessTime: d.Clock.Now()}, ordertest.Notified)
+	if err != nil || s.Settled != order.SettledHeld {
+		t.Fatal(s, err)
+	}
+}
+
+// proved is what a form is answered that wants the password first, when it is given.
+func proved(b *browser, path string, form ...string) *httptest.ResponseRecorder {
+	return b.post(path, append(form, "prove_password", password)...)
+}
+
+// Money that nobody knows is sent back or written off from its row, as the state of it allows and no longer.
+func TestHeldMoneyIsDecidedByForms(t *testing.T) {
+	d := newDesk(t)
+	d.heldMoney(t, "4200001", 500)
+	d.heldMoney(t, "4200002", 700)
+	f, g := d.browser(t, "fin", Finance), d.browser(t, "gao", Finance)
+	offersAre(t, d.browser(t, "li", Operator).get("/ui/held").Body.String())
+	list := f.get("/ui/held").Body.String()
+	offersAre(t, list, "held.apply", "held.refund", "held.writeoff")
+	if !strings.Contains(list, "没有对应的订单") {
+		t.Error("the list does not say why in Chinese")
+	}
+	d.Clock.Advance(operators.ProvedFor + time.Second)
+	off := "/ui/held/4200001/writeoff"
+	want(t, f.post(off, "reason", "查无此人"), 403, "请再次输入密码")
+	leads(t, proved(f, off, "reason", "查无此人"), "/ui/held")
+	want(t, f.get("/ui/held"), 200, "等待第二人确认")
+	leads(t, f.post(off, "reason", "查无此人"), "/ui/held") // the same word again is the same word
+	want(t, f.get("/ui/held"), 200, "4200001")
+	want(t, f.post(off, "reason", "另一个原因"), 409, "另一个原因")
+	want(t, g.get(off), 200, "提议核销")
+	leads(t, proved(g, off, "reason", "同意"), "/ui/held")
+	if page := g.get("/ui/held").Body.String(); strings.Contains(page, "4200001") {
+		t.Error("it is held still")
+	}
+	want(t, g.get(off), 200, "此款项已处理")
+	want(t, g.post("/ui/held/4200001/refund", "reason", "x"), 409, "REFUND_NOT_POSSIBLE")
+	leads(t, g.post("/ui/held/4200002/refund", "reason", "退还"), "/ui/held")
+	want(t, g.get("/ui/held/4200002/apply"), 200, "此款项已处理")
+	want(t, g.get("/ui/held/none/refund"), 404, "NOT_FOUND")
+}
+
+// The number of a card and its owner's name are nowhere after they were sent: not on the page that says what was
+// wrong, not on the one that asks for the password, not in the trail.
+func TestCardIsShownNowhere(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 9)
+	no := d.PaidOne(t, "c1", "mug", 1).OrderNo
+	r := d.MustAsk(t, order.AskRefund{OrderNo: no, RequestID: "k", Reason: "x", Cause: ordertest.Customer})
+	if d.RefundState(t, r.OutRefundNo) == order.RefundStatePending {
+		d.MustDecide(t, r.OutRefundNo, order.RefundEventApprove, ordertest.Finance)
+	}
+	d.MustLookAtRefund(t, r.OutRefundNo)
+	d.MustSettleRefund(t, d.WeChat.EndRefund(r.OutRefundNo, payment.RefundAbnormal))
+	f, g := d.browser(t, "fin1", Finance), d.browser(t, "gao", Finance)
+	d.Clock.Advance(operators.ProvedFor + time.Second)
+	const card, name = "6222020000000000", "王小明"
+	path := "/ui/refunds/" + r.OutRefundNo + "/to-card"
+	sent := []string{"type", "USER_BANK_CARD", "bank_type", "ICBC_DEBIT", "bank_account", card, "real_name", name,
+		"reason", "原路退款失败"}
+	hides := func(w *httptest.ResponseRecorder, code int, text string) {
+		t.Helper()
+		want(t, w, code, text)
+		for _, secret := range []string{card, name} {
+			if strings.Contains(w.Body.String(), secret) {
+				t.Errorf("%s is on the page %.200s", secret, w.Body)
+			}
+		}
+	}
+	want(t, f.get(path), 403, "请再次输入密码") // before the card is typed, not after it
+	hides(f.post(path, sent...), 403, "请再次输入密码")
+	hides(proved(f, path), 200, "退到")
+	hides(f.post(path, append([]string{"bank_account", card + "x"}, without(sent, "bank_account")...)...), 422, "原路退款失败")
+	leads(t, f.post(path, sent...), "/ui/refunds")
+	hides(proved(g, path), 200, "退到")
+	leads(t, g.post(path, sent...), "/ui/refunds")
+	want(t, g.get(path), 200, "退款单已是其他状态")
+	rows := 0
+	err := trail.New(d.DB, d.Clock.Now, nil).All(t.Context(), time.Time{}, time.Time{}, func(e *trail.Entry) error {
+		rows++
+		for _, text := range []string{e.Asked, e.Was, e.Became, e.Target, e.Reason, e.Outcome} {
+			if strings.Contains(text, card) || strings.Contains(text, name) {
+				t.Errorf("the trail has the card in row %d", e.Seq)
+			}
+		}
+		return nil
+	})
+	if err != nil || rows < 6 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}
+
+// without is a form's pairs without one of them.
+func without(form []string, name string) (rest []string) {
+	for i := 0; i+1 < len(form); i += 2 {
+		if form[i] != name {
+			rest = append(rest, form[i], form[i+1])
+		}
+	}
+	return rest
+}
