@@ -27,7 +27,7 @@ func funcsOf(l lang) template.FuncMap {
 		"act":       l.actName,
 		"code":      codeOf,
 		"ms":        func(d time.Duration) int64 { return d.Milliseconds() },
-		"clock":     func(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") },
+		"clock":     clock,
 		"exact":     exactTime,
 		"iso":       func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 		"zoned":     zoned,
@@ -41,6 +41,9 @@ func funcsOf(l lang) template.FuncMap {
 		"pair":      func(first, second any) pair { return pair{first, second} },
 	}
 }
+
+// clock is a time of Beijing.
+func clock(t time.Time) string { return t.In(beijing).Format("2006-01-02 15:04:05") }
 
 // pair is what a template is given two of.
 type pair struct{ First, Second any }

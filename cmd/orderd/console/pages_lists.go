@@ -71,7 +71,8 @@ func (c *console) tasksPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, "tasks", map[string]any{"Dead": dead, "Failing": failing, "Next": pageAfter("/ui/tasks", next)})
+	return c.show(ctx, "tasks", map[string]any{"Dead": c.taskRows(ctx, dead),
+		"Failing": c.taskRows(ctx, failing), "Next": pageAfter("/ui/tasks", next)})
 }
 
 // webhooksPage is GET /ui/webhooks: who is told, and who does not listen.

@@ -56,7 +56,9 @@ var words = map[string][2]string{
 	"close":       {"关闭", "Close"},
 	"key.search":  {"搜索", "Search"},
 	"key.rows":    {"下一行 · 上一行 · 打开", "Next row, previous row, open"},
-	"key.esc":     {"关闭、离开输入框", "Close, leave a field"},
+	"key.acts": {"批准或重试 · 向微信查询 · 备注 · 导出（选中的行，或本页）",
+		"Approve or run, ask WeChat Pay, note, export: of the chosen row or the page"},
+	"key.esc": {"关闭、离开输入框", "Close, leave a field"},
 
 	"live.new":       {"{n} 条新变化", "{n} new"},
 	"live.stale":     {"已有变化，重新载入", "It has changed: load it again"},
@@ -254,6 +256,20 @@ var words = map[string][2]string{
 	"act.held.writeoff.done":     {"已核销。", "It is written off."},
 	"act.held.writeoff.accepted": {"已记录，等待第二人确认。", "It is noted; a second person has to say the same."},
 	"event.order.noted":          {"备注", "note"},
+
+	"field.count":  {"为确认，请输入任务数量", "Type how many tasks are meant"},
+	"act.task.run": {"立即重试", "Run it now"},
+	"act.task.run.what": {
+		"立即重新执行，失败次数从零计算。",
+		"It is run at once, with all of its tries again.",
+	},
+	"act.task.run.done": {"将立即重试。", "It is run now."},
+	"act.task.discard":  {"丢弃任务", "Discard it"},
+	"act.task.discard.what": {
+		"从列表移除，订单和退款不受影响；到期未处理的仍会被再次发现并重试。",
+		"It leaves the list; orders and refunds are not touched. What is still due is found and tried again.",
+	},
+	"act.task.discard.done": {"已丢弃。", "It is discarded."},
 
 	"title.overview":        {"需要处理", "What needs a person"},
 	"title.orders":          {"订单", "Orders"},
@@ -737,7 +753,6 @@ var words = map[string][2]string{
 		"Work that failed. Orders and refunds are as they were; it can be run again."},
 	"tasks.dead":    {"已停止，不再重试", "Dead: nobody tries them again"},
 	"tasks.failing": {"自动重试中", "Tried again by themselves"},
-	"tasks.decide":  {"处理用命令行（先试运行）：", "Act on the command line, first dry:"},
 	"hooks.waiting": {"待送达 %d 条", "%d deliveries wait"},
 	"hooks.decide":  {"处理用命令行：", "Act on the command line:"},
 	"ship.over":     {"已逾期 %d 小时", "over for %d h"},

@@ -93,7 +93,7 @@
       e.target.blur();
       return;
     }
-    if (typing(e) || (help && help.open)) return;
+    if (typing(e) || sheet.open || (help && help.open)) return;
     const go = performance.now() - going < 1500;
     going = 0;
     if (go) {
@@ -135,8 +135,13 @@
         for (const r of rows()) r.removeAttribute("aria-selected");
         at = -1;
         break;
-      default:
-        return;
+      default: {
+        // The act of the chosen row, or of the page where it has one.
+        const row = rows()[at], found = /^[a-z]$/.test(e.key) ? all((row ? 'tr[aria-selected] ' : "main ") +
+          '[data-key="' + e.key + '"]') : [];
+        if (found.length !== 1) return;
+        found[0].click();
+      }
     }
     e.preventDefault();
   });
