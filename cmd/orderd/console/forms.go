@@ -297,15 +297,20 @@ func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
 	return see(ctx, s.back)
 }
 
-// previewed reports that a person has seen what would happen; else it shows that, with the form to be sent again. When
-// it has become another meanwhile, it is shown again.
+// previewed reports that a person has seen what would happen by what they typed; else it shows that, with the form to
+// be sent again.
 func (c *console) previewed(ctx echo.Context, a *act, s *subject, form map[string]string) (bool, error) {
 	facts, err := a.preview(ctx, s, form)
 	if err != nil {
 		return false, c.actRefused(ctx, a, s, form, err)
 	}
-	sum := sha256.Sum256(fmt.Append(nil, facts))
-	seen := hex.EncodeToString(sum[:])
+	sum := sha256.New() // of what was typed and of the version: units that move meanwhile change nothing of it
+	for _, f := range slices.Concat(s.fields, a.fields) {
+		if f.kind != asReason && f.name != fieldKey {
+			fmt.Fprintf(sum, "%s=%q;", f.name, form[f.name])
+		}
+	}
+	seen := hex.EncodeToString(sum.Sum(nil))
 	if form[fieldSeen] == seen {
 		return true, nil
 	}
@@ -417,7 +422,10 @@ func (f *field) value(text string) (any, error) {
 		}
 		return int64(n), nil
 	case asTime:
-		t, err := time.ParseInLocation("2006-01-02T15:04", text, beijing)
+		t, err := time.ParseInLocation("2006-01-02T15:04:05", text, beijing)
+		if err != nil {
+			t, err = time.ParseInLocation("2006-01-02T15:04", text, beijing)
+		}
 		if err != nil {
 			return nil, invalid(at, bounds.CodeFormat, "it is a time such as 2026-11-30T20:00")
 		}

@@ -3,6 +3,7 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func (c *console) webhooksPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, "webhooks", map[string]any{"Webhooks": all, "Backlog": b})
+	return c.show(ctx, "webhooks", map[string]any{"Webhooks": all, "Backlog": b, "Acts": c.links(ctx, nil, "webhook.add")})
 }
 
 // deliveryRow is a delivery, and how long its event waited until it was taken.
@@ -93,6 +94,7 @@ type deliveryRow struct {
 	*webhooks.Delivery
 	State string // a row of looks
 	After time.Duration
+	Acts  []link
 }
 
 // webhookPage is GET /ui/webhooks/:id: an endpoint, and what became of each event that it is told.
@@ -108,7 +110,10 @@ func (c *console) webhookPage(ctx echo.Context) error {
 	rows, path := make([]deliveryRow, len(all)), "/ui/webhooks/"+url.PathEscape(e.ID)
 	for i := range all {
 		d := &all[i]
-		rows[i] = deliveryRow{Delivery: d, State: "waiting"}
+		rows[i] = deliveryRow{Delivery: d, State: "waiting", Acts: c.links(ctx, []string{e.ID}, "webhook.redeliver")}
+		for j := range rows[i].Acts {
+			rows[i].Acts[j].Path += "?event_id=" + strconv.FormatInt(d.Event.ID, 10)
+		}
 		switch {
 		case !d.Delivered.IsZero():
 			rows[i].State, rows[i].After = "delivered", d.Delivered.Sub(d.Event.At)
@@ -122,7 +127,7 @@ func (c *console) webhookPage(ctx echo.Context) error {
 	if ctx.QueryParam("cursor") != "" {
 		first = path
 	}
-	return c.show(ctx, "webhook", map[string]any{"Webhook": e, "Deliveries": rows, "First": first,
+	return c.show(ctx, "webhook", map[string]any{"Webhook": e, "Acts": c.hookLinks(ctx, &e), "Deliveries": rows, "First": first,
 		"Next": pageAfter(path, next)})
 }
 

@@ -166,6 +166,7 @@ type skuView struct {
 	// From and To are the days of the flows; First and Next their first page and the one after this.
 	From, To, First, Next string
 	OrdersFrom, OrdersTo  string // the days that a list of its orders has
+	Acts                  []link
 }
 
 // skuPage is GET /ui/stock/:id: where the units of a SKU are, and what moved them between two days.
@@ -198,6 +199,7 @@ func (c *console) skuPage(ctx echo.Context) error {
 	if gated {
 		v.Gate = &g
 	}
+	v.Acts = c.links(ctx, []string{s.SkuID}, "stock.replenish", "sku.put", "stock.adjust", "gate.set")
 	var next string
 	if v.Flows, next, err = c.Orders.Flows(rctx, f); err != nil {
 		return err

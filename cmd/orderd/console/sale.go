@@ -297,7 +297,18 @@ func (c *console) salePage(ctx echo.Context) error {
 			return stockError(err)
 		}
 	}
-	return c.show(ctx, "sale", map[string]any{"Name": name, "Sale": c.detail(rctx, gates)})
+	d := c.detail(rctx, gates)
+	var acts []pair // a SKU, and what can be done about its gate
+	for i := range d.Gates {
+		names := []string{"gate.set"}
+		if d.Gates[i].Mode == stock.GateRedis {
+			names = append(names, "gate.buckets", "gate.rebuild")
+		}
+		if all := c.links(ctx, []string{d.Gates[i].SkuID}, names...); len(all) > 0 {
+			acts = append(acts, pair{d.Gates[i].SkuID, all})
+		}
+	}
+	return c.show(ctx, "sale", map[string]any{"Name": name, "Sale": d, "Acts": acts})
 }
 
 // getSale is GET /admin/v1/gates/:name: the same for programs.

@@ -139,7 +139,7 @@ func TestSaleIsShown(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	for _, text := range []string{"201 while there are units", "409 CUSTOMER_LIMIT", "550 in the pool, 50 in 1 buckets",
-		"41 at 1", "waits for units", "li&lt;b&gt;", "orderd stock buckets hot --count 2",
+		"41 at 1", "waits for units", "li&lt;b&gt;",
 		`In line <b>6</b>, the first for 7 s`} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the page has no %q: %s", text, page)

@@ -134,14 +134,18 @@ func (c *console) putShipment(ctx echo.Context) error {
 // shipmentsPage is GET /ui/shipments: what nobody has sent, what WeChat refuses and what
 // it is told next, up to defaultRows of each.
 func (c *console) shipmentsPage(ctx echo.Context) error {
-	var all []ShipmentView
+	type row struct {
+		ShipmentView
+		Acts []link
+	}
+	var all []row
 	for _, s := range []shipping.State{shipping.StateRefused, shipping.StateOwed, shipping.StateDue} {
 		rows, _, err := c.Shipments.List(ctx.Request().Context(), s, "", defaultRows)
 		if err != nil {
 			return err
 		}
 		for i := range rows {
-			all = append(all, c.viewShipment(&rows[i]))
+			all = append(all, row{c.viewShipment(&rows[i]), c.links(ctx, []string{rows[i].OrderNo}, "shipment.put")})
 		}
 	}
 	return c.show(ctx, "shipments", all)
