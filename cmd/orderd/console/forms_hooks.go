@@ -36,8 +36,9 @@ func (c *console) hookActs() []act {
 		{name: "webhook.remove", path: page + "remove", route: "DELETE " + route, danger: true,
 			fields: []field{withReason}, show: c.hookSubject, stepUp: always},
 		{name: "webhook.add", path: "/ui/webhooks/new", route: "POST /admin/v1/webhooks", fields: put, body: hookBody,
-			stepUp: always, reveal: "secret", keep: true, show: func(ctx echo.Context) (subject, error) {
-				return subject{back: "/ui/webhooks", facts: []fact{{"hooks.types", typesText(feed.Types()), false}}}, nil
+			stepUp: always, reveal: "secret", keep: true, show: func(echo.Context) (subject, error) {
+				known := fact{"hooks.types", typesText(feed.Types()), false}
+				return subject{back: "/ui/webhooks", facts: []fact{known}}, nil
 			}},
 	}
 }

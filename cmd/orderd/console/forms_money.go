@@ -25,7 +25,8 @@ func (c *console) refundActs() []act {
 		decide("cancel", "cancel", true), decide("byhand", "by-hand", true, restock),
 		{name: "refund.tocard", path: page + "to-card", route: route + "to-card", danger: true, stepUp: always,
 			fields: []field{{name: "type", kind: asChoice, need: true}, {name: "bank_type", kind: asText, most: 32},
-				{name: "bank_account", kind: asSecret, most: 19}, {name: "real_name", kind: asSecret, most: 64}, withReason},
+				{name: "bank_account", kind: asSecret, most: 19}, {name: "real_name", kind: asSecret, most: 64},
+				withReason},
 			show: c.cardSubject}}
 }
 

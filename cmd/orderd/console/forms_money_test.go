@@ -91,7 +91,8 @@ func TestCardIsShownNowhere(t *testing.T) {
 	want(t, f.get(path), 403, "请再次输入密码") // before the card is typed, not after it
 	hides(f.post(path, sent...), 403, "请再次输入密码")
 	hides(proved(f, path), 200, "退到")
-	hides(f.post(path, append([]string{"bank_account", card + "x"}, without(sent, "bank_account")...)...), 422, "原路退款失败")
+	hides(f.post(path, append([]string{"bank_account", card + "x"}, without(sent, "bank_account")...)...), 422,
+		"原路退款失败")
 	leads(t, f.post(path, sent...), "/ui/refunds")
 	hides(proved(g, path), 200, "退到")
 	leads(t, g.post(path, sent...), "/ui/refunds")

@@ -9,8 +9,8 @@ import (
 	"orderd/migrations/sqldb/sqldbtest"
 )
 
-// actLink is the path of an act that a page offers, nth of those of its name.
-func actLink(t *testing.T, page, name string) string {
+// offeredPath is the path of an act that a page offers, nth of those of its name.
+func offeredPath(t *testing.T, page, name string) string {
 	t.Helper()
 	_, rest, there := strings.Cut(page, `data-act="`+name+`"`)
 	_, rest, there2 := strings.Cut(rest, `href="`)
@@ -45,7 +45,7 @@ func TestOneTaskIsActedOnByAForm(t *testing.T) {
 	if v := d.browser(t, "vi", Viewer).get("/ui/tasks").Body.String(); len(offers(v)) != 0 {
 		t.Errorf("a viewer is offered %q", offers(v))
 	}
-	one := actLink(t, page, "task.run")
+	one := offeredPath(t, page, "task.run")
 	want(t, b.get(one), 200, "立即重试")
 	leads(t, b.post(one), "/ui/tasks")
 	want(t, b.get("/ui/tasks"), 200, "将立即重试")

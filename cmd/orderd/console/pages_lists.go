@@ -86,7 +86,8 @@ func (c *console) webhooksPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, "webhooks", map[string]any{"Webhooks": all, "Backlog": b, "Acts": c.links(ctx, nil, "webhook.add")})
+	return c.show(ctx, "webhooks", map[string]any{"Webhooks": all, "Backlog": b,
+		"Acts": c.links(ctx, nil, "webhook.add")})
 }
 
 // deliveryRow is a delivery, and how long its event waited until it was taken.
@@ -127,7 +128,8 @@ func (c *console) webhookPage(ctx echo.Context) error {
 	if ctx.QueryParam("cursor") != "" {
 		first = path
 	}
-	return c.show(ctx, "webhook", map[string]any{"Webhook": e, "Acts": c.hookLinks(ctx, &e), "Deliveries": rows, "First": first,
+	return c.show(ctx, "webhook", map[string]any{"Webhook": e, "Acts": c.hookLinks(ctx, &e),
+		"Deliveries": rows, "First": first,
 		"Next": pageAfter(path, next)})
 }
 

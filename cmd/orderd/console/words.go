@@ -183,7 +183,8 @@ var words = map[string][2]string{
 	"line.label":  {"%s（单价 %s，可退 %d 件）", "%s (%s each, %d can go back)"},
 	"off.nopayer": {"没有付款人信息。", "Nobody is known to have paid."},
 	"off.notvouch": {"现在不能担保：仅适用于关闭中、微信支付没有明确答复且已过付款时间的订单。",
-		"Nobody can vouch now: only of a closing order that WeChat Pay says nothing usable about, after its time to pay."},
+		"Nobody can vouch now: only of a closing order that WeChat Pay says nothing usable about, after its " +
+			"time to pay."},
 	"off.norefund": {"没有可退的款项。", "Nothing can be asked back."},
 	"off.refund":   {"退款单已是其他状态，不能进行此操作。", "The refund is in another state: this cannot be done."},
 	"off.self": {"您已申请或批准过此退款，请由其他人批准。",
@@ -207,7 +208,8 @@ var words = map[string][2]string{
 	"act.order.refund":      {"申请退款", "Ask for a refund"},
 	"act.order.refund.what": {
 		"填写要退的件数或金额；都不填则退全部剩余款项。由其他人批准后才会退款。",
-		"Say how many units or how much; with neither, all that is left. Somebody else approves it before money is sent.",
+		"Say how many units or how much; with neither, all that is left. Somebody else approves it before " +
+			"money is sent.",
 	},
 	"act.order.refund.done": {"已提交退款申请。", "The refund is asked for."},
 	"act.order.note":        {"添加备注", "Add a note"},
@@ -219,7 +221,8 @@ var words = map[string][2]string{
 	"act.order.vouch":     {"担保未付款", "Vouch that nothing was paid"},
 	"act.order.vouch.what": {
 		"您已在微信支付商户平台确认此订单没有付款。两人分别确认后关闭订单，归还库存。",
-		"You have looked on WeChat Pay's platform and found no payment. When two people have said so, the order is closed and its stock is back.",
+		"You have looked on WeChat Pay's platform and found no payment. When two people have said so, the " +
+			"order is closed and its stock is back.",
 	},
 	"act.order.vouch.done":     {"订单已关闭，库存已归还。", "The order is closed, and its stock is back."},
 	"act.order.vouch.accepted": {"已记录，等待第二人确认。", "It is noted; a second person has to say the same."},
@@ -232,13 +235,16 @@ var words = map[string][2]string{
 	"act.refund.tocard":    {"退到银行卡", "Send it to a bank card"},
 	"act.refund.tocard.what": {
 		"原路退款失败时，退到买家的银行卡或商户账户。退到买家银行卡需两人确认，由第二人填写卡号；卡号与姓名不会保存，也不再显示。",
-		"What cannot go back the way it came goes to a card of the buyer's or to the merchant's account. A buyer's card takes two people, of whom the second enters it; number and name are kept nowhere and not shown again.",
+		"What cannot go back the way it came goes to a card of the buyer's or to the merchant's account. A " +
+			"buyer's card takes two people, of whom the second enters it; number and name are kept nowhere and " +
+			"not shown again.",
 	},
 	"act.refund.tocard.done": {"已处理，结果见退款单。", "Done; the refund says how far it is."},
 	"act.held.apply":         {"向微信核实并入账", "Ask WeChat Pay and apply it"},
 	"act.held.apply.what": {
 		"先向微信支付核实，再按订单重新判断。适合修正商户号、AppID 配置之后使用；仍不符则继续挂起。",
-		"WeChat Pay is asked first, then it is judged again, for instance after a merchant number or an app was configured. What still does not fit stays held.",
+		"WeChat Pay is asked first, then it is judged again, for instance after a merchant number or an app " +
+			"was configured. What still does not fit stays held.",
 	},
 	"act.held.apply.done": {"已重新判断。", "It was judged again."},
 	"act.held.refund":     {"退还买家", "Send it back"},
@@ -316,7 +322,8 @@ var words = map[string][2]string{
 	"act.gate.buckets.done": {"已调整桶数。", "The buckets are made anew."},
 	"act.gate.rebuild":      {"按数据库重建", "Rebuild from the database"},
 	"act.gate.rebuild.what": {"先显示将发生的变化，再次提交后执行：放弃 Redis 中的桶，按数据库重建，桶数不变。",
-		"It shows what would happen first and does it when sent once more: what Redis has is given up and made anew from the database."},
+		"It shows what would happen first and does it when sent once more: what Redis has is given up and " +
+			"made anew from the database."},
 	"act.gate.rebuild.done": {"已重建。", "It is rebuilt."},
 	"act.shipment.put":      {"登记发货", "Say what was sent"},
 	"act.shipment.put.what": {"登记一个包裹，随后上报微信。多个包裹请用命令行 orderd shipment send。",
