@@ -20,18 +20,6 @@ func offeredPath(t *testing.T, page, name string) string {
 	return html.UnescapeString(rest[:strings.IndexByte(rest, '"')])
 }
 
-// hiddenOf are the hidden fields of a form, with more after them.
-func hiddenOf(t *testing.T, page string, more ...string) (form []string) {
-	t.Helper()
-	for _, part := range strings.Split(page, `<input type="hidden" name="`)[1:] {
-		name := part[:strings.IndexByte(part, '"')]
-		if name != "to" && name != "back" { // of the language
-			form = append(form, name, html.UnescapeString(hidden(t, page, name)))
-		}
-	}
-	return append(form, more...)
-}
-
 // One task is run again or forgotten from its row; one that is not there any more is not.
 func TestOneTaskIsActedOnByAForm(t *testing.T) {
 	d, _ := newTaskDesk(t, sqldbtest.SQLite(t), 2)

@@ -284,7 +284,8 @@ func TestNoWordIsMissing(t *testing.T) {
 	if err != nil || len(names) < 200 {
 		t.Fatalf("%d words, %v", len(names), err)
 	}
-	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|card|line|mode|way|[cf]|units|due|cb|today)\.[a-z.]+)"`)
+	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|card|line|mode|way|[cf]|units|due|cb|` +
+		`today)\.[a-z.]+)"`)
 	for _, file := range source {
 		if strings.HasSuffix(file, "_test.go") || file == "words.go" {
 			continue
