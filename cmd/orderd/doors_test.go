@@ -55,6 +55,7 @@ var shows = map[string]string{
 	"order.Timeline":                  "shown; that there is no such order is decided",
 	"order.Versions":                  "wakes those who wait; what they are shown is read by find",
 	"order.find":                      "shown; that there is no such order is decided (findNow)",
+	"order.FindHeld":                  "shown to people; what is decided about it is decided under its lock",
 	"order.pageOfHeld":                "a list for people; what is done about one is decided under its lock",
 	"order.showRefund":                "shown; that there is no such refund is decided (refundNow)",
 	"order.MoneyOf":                   "numbers for people",
