@@ -64,6 +64,7 @@ type core struct {
 	tokens     *console.TokenStore // the operators'
 	logins     *operators.Logins   // theirs too, by a browser
 	trail      *trail.Trail        // what people do
+	act        *shellAct           // what the trail has of a verb, nil for one that changes nothing
 	// clock is the database's clock, so that all processes agree on what is due.
 	// Deadlines go by it; tokens and logs go by this machine's.
 	clock *sqldb.Clock
@@ -762,6 +763,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Feed:        feed.New(a.db),
 		Stopping:    a.stopping,
 		Health:      a.health(),
+		VerbActions: shellOnly,
 		Logins:      a.logins,
 		ShopKeys:    a.shops,
 		RequireTOTP: a.s.RequireTOTP,

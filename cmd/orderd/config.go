@@ -171,6 +171,8 @@ type settings struct {
 	// origins says where each value came from, by variable: "flag --dsn", "environment",
 	// "file F" or "default".
 	origins map[string]string
+	// act is what the audit trail has of the verb that was called, nil for one that changes nothing.
+	act *shellAct
 }
 
 // field is one setting by its names, and secret by its tag: "yes", "dsn" or "".

@@ -66,6 +66,7 @@ var verbs = map[string]struct {
 	"listen":         {"--forward-to http://127.0.0.1:1/", "db"},
 	"verify":         {"", "db"}, "doctor": {"", "db"},
 	"config print": {"", ""}, "config check": {"", ""}, "version": {"", ""},
+	"audit list": {"", "db"}, "audit export": {"DIR/trail.csv", "db"},
 	"completion bash": {"", ""}, "completion zsh": {"", ""}, "completion fish": {"", ""},
 	"export": {"alerts DIR", ""}, "completion words": {"-- serve", ""},
 }
@@ -265,7 +266,8 @@ func TestFiltersOfVerbsAreStrict(t *testing.T) {
 		"reconcile list --limit 0", "reconcile list --limit=-5", "order list --limit 0", "order list --limit 201",
 		"order list --cursor garbage", "order list --state PAID", "refund list --limit 0", "refund list --cursor ü",
 		"refund list --state x", "payments held list --limit 0", "payments held list --cursor ü",
-		"tasks dead list --limit 0", "tasks dead list --cursor x", "shipment list --limit 0 --shipping-app-secret s",
+		"tasks dead list --limit 0", "audit list --limit 0",
+		"audit list --cursor x", "tasks dead list --cursor x", "shipment list --limit 0 --shipping-app-secret s",
 		"shipment list --cursor x --shipping-app-secret s", "shipment list --state x --shipping-app-secret s",
 		"stock replenish mug 0 --reason x --key k --yes", "stock adjust mug --delta 1 --reason x --key ü --yes"} {
 		code, out, errs := words(t, append(strings.Fields(line), "--data-dir", dir)...)

@@ -57,6 +57,9 @@ func (c *stockGate) Run(ctx context.Context, s *settings, t *terminal) error {
 			if err := c.ask(t, gateQuestion(&given)); err != nil {
 				return err
 			}
+			if err := co.begin(ctx); err != nil {
+				return err
+			}
 			if g, err = co.stock.SetGate(ctx, given); err != nil {
 				return err
 			}

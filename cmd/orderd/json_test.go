@@ -39,7 +39,7 @@ var jsonVerbs = map[string]string{
 	"reconcile assign": "", "reconcile comment": "DIFFERENCE text", "reconcile import": "",
 	"token list": "none", "operator list": "none", "verify": "none", "doctor": "none", "config print": "none",
 	"version":      "none",
-	"webhook list": "none", "webhook deliveries": "",
+	"webhook list": "none", "webhook deliveries": "", "audit list": "none",
 }
 
 // A script that reads the API and the command line reads one shop; two names for one thing are two scripts, and Go's

@@ -42,6 +42,7 @@ type root struct {
 	Doctor    doctorCmd    `cmd:"" help:"Look at all that orderd depends on: what is wrong and how to mend it."`
 	// Print is called so because Config is taken; its verb is `orderd config`.
 	Print      configCmd     `cmd:"" name:"config" help:"Show the configuration and where each value came from."`
+	Audit      auditCmd      `cmd:"" help:"What people did: list it, write all of it into a file."`
 	Export     exportCmd     `cmd:"" help:"Write files to run it: alarms, dashboard, units, manifests."`
 	Completion completionCmd `cmd:"" help:"Print what bash, zsh or fish reads to complete verbs and flags."`
 	Version    versionCmd    `cmd:"" help:"Show version and commit."`
@@ -124,6 +125,7 @@ func run(ctx context.Context, args []string, io *terminal) int {
 		screen.Printf(io.Err, "orderd: %v\n", err)
 		return exitUsage
 	}
+	r.Config.act = actOf(k, io)
 	k.BindTo(ctx, (*context.Context)(nil))
 	err = k.Run(&r.Config, io)
 	if err != nil {

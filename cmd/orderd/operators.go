@@ -16,7 +16,6 @@ import (
 	"orderd/order"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
-	"orderd/payment/trail"
 )
 
 // operatorCmd is `orderd operator …`: the accounts of the people who work at the shop.
@@ -37,10 +36,7 @@ type operatorCreate struct {
 // Run makes an account, made by the shell: it is no second person beside the shell.
 func (c *operatorCreate) Run(ctx context.Context, s *settings) error {
 	return withCore(ctx, s, func(co *core) error {
-		what := trail.What{Action: "person.create", Target: c.Name, Asked: `{"role":"` + string(c.Role) + `"}`}
-		return co.recorded(ctx, byWhom(), what, func() error {
-			return operators.Create(ctx, co.db, c.Name, c.Role, byWhom(), time.Now())
-		})
+		return operators.Create(ctx, co.db, c.Name, c.Role, byWhom(), time.Now())
 	})
 }
 
@@ -80,10 +76,7 @@ func (c *operatorRole) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		what := trail.What{Action: "person.role", Target: c.Name, Asked: `{"role":"` + string(c.Role) + `"}`}
-		return co.recorded(ctx, byWhom(), what, func() error {
-			return operators.SetRole(ctx, co.db, c.Name, c.Role, time.Now())
-		})
+		return operators.SetRole(ctx, co.db, c.Name, c.Role, time.Now())
 	})
 }
 
@@ -99,9 +92,7 @@ func (c *operatorDisable) Run(ctx context.Context, s *settings, t *terminal) err
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		return co.recorded(ctx, byWhom(), trail.What{Action: "person.disable", Target: c.Name}, func() error {
-			return operators.Disable(ctx, co.db, c.Name, byWhom(), time.Now())
-		})
+		return operators.Disable(ctx, co.db, c.Name, byWhom(), time.Now())
 	})
 }
 
@@ -124,11 +115,7 @@ func (c *operatorLink) Run(ctx context.Context, s *settings, t *terminal) error 
 		if err != nil {
 			return err
 		}
-		var secret string
-		err = co.recorded(ctx, by, trail.What{Action: "person.link", Target: c.Name}, func() (err error) {
-			secret, err = co.logins.LinkOf(ctx, c.Name, by)
-			return err
-		})
+		secret, err := co.logins.LinkOf(ctx, c.Name, by)
 		if err != nil {
 			return err
 		}
@@ -166,6 +153,9 @@ func (p person) who(ctx context.Context, co *core, need operators.Role) (string,
 		return "", errToken
 	case !token.Role.May(need):
 		return "", fmt.Errorf("%s is a %s, and this takes %s", token.Name, token.Role, need)
+	}
+	if co.act != nil {
+		co.act.actor = token.Name
 	}
 	return token.Name, nil
 }

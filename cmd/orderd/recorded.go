@@ -1,42 +1,242 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"orderd/cmd/orderd/console"
+	"orderd/cmd/screen"
+	"orderd/order"
 	"orderd/order/shops"
 	"orderd/payment/operators"
 	"orderd/payment/trail"
 )
 
-// endTimeout bounds the writing of how an act ended.
-const endTimeout = 5 * time.Second
-
-// recorded does what somebody at this machine wants done about people, tokens or keys: it is in the audit
-// trail before it is done, and how it ended after it. What cannot be written down is not done.
-func (c *core) recorded(ctx context.Context, actor string, what trail.What, do func() error) error {
-	act, err := c.trail.Begin(ctx, trail.Who{Actor: actor}, what)
-	if err != nil {
-		return err
-	}
-	err = do()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	return errors.Join(err, act.End(end, "", endOf(err), "", ""))
+// change is what the audit trail has of a verb that changes something.
+type change struct {
+	action string
+	// needs is the flag without which the verb only shows; "" for a verb that always changes something.
+	needs string
+	// asksLate: the verb reads what it asks the person about, so that it says itself when it begins (core.begin).
+	asksLate bool
 }
 
-// endOf says how an act ended: refused by a rule, or failed.
-func endOf(err error) string {
+// changes are all verbs that change something in the database or have WeChat Pay do something. Their names are those
+// of the routes that do the same. A test walks over all verbs: each is here or in a list of those that change nothing.
+var changes = map[string]change{
+	"stock import":              {action: "sku.import"},
+	"stock replenish":           {action: "stock.replenish"},
+	"stock adjust":              {action: "stock.adjust"},
+	"stock low":                 {action: "sku.put"},
+	"stock gate":                {action: "gate.set", needs: "mode", asksLate: true},
+	"stock buckets":             {action: "gate.buckets", needs: "count", asksLate: true},
+	"stock rebuild":             {action: "gate.rebuild", asksLate: true},
+	"order close":               {action: "order.close"},
+	"order sync":                {action: "order.ask"},
+	"order vouch":               {action: "order.vouch"},
+	"held resolve":              {action: "held.resolve"},
+	"payments held judge-again": {action: "held.judge"},
+	"refund ask":                {action: "refund.ask"},
+	"refund approve":            {action: "refund.approve"},
+	"refund reject":             {action: "refund.reject"},
+	"refund retry":              {action: "refund.retry"},
+	"refund cancel":             {action: "refund.cancel"},
+	"refund by-hand":            {action: "refund.byhand"},
+	"refund to-card":            {action: "refund.tocard"},
+	"shipment send":             {action: "shipment.put"},
+	"tasks dead run":            {action: "tasks.run", asksLate: true},
+	"tasks dead discard":        {action: "tasks.discard", asksLate: true},
+	"reconcile run":             {action: "day.run"},
+	"reconcile confirm":         {action: "day.confirm"},
+	"reconcile resolve":         {action: "difference.resolve"},
+	"token create":              {action: "token.create"}, // a customer's is signed here, and no core is opened
+	"token revoke":              {action: "token.revoke"},
+	"operator create":           {action: "person.create"},
+	"operator role":             {action: "person.role"},
+	"operator disable":          {action: "person.disable"},
+	"operator link":             {action: "person.link"},
+	"webhook add":               {action: "webhook.add"},
+	"webhook test":              {action: "webhook.test"},
+	"webhook redeliver":         {action: "webhook.redeliver"},
+	"webhook rotate":            {action: "webhook.rotate"},
+	"webhook enable":            {action: "webhook.enable"},
+	"webhook disable":           {action: "webhook.disable"},
+	"webhook remove":            {action: "webhook.remove"},
+	"verify":                    {action: "books.repair", needs: "apply"},
+}
+
+// shellOnly are actions that no route has, for who looks through the trail.
+var shellOnly = []string{"books.repair", "sku.import"}
+
+// dryRun is the flag with which a verb changes nothing.
+const dryRun = "dry-run"
+
+// keptFlags are the flags and arguments that may stand in the audit trail. What is not named does not: files with
+// tokens, cards.
+var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "buckets", "cause", "closes-at",
+	"count", "customer", "delta", "event", "expected", "expires", "item", "label", "mode", "note", "opens-at", "operator",
+	"parcel", "partial", "per-customer", "person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale",
+	"scopes", "sha1", "shop", "since", "state", "to", "type", "types", "way", "wechat", "bill", "date", "key"}
+
+// targetFlags say what a verb acts on that has no argument of that meaning.
+var targetFlags = []string{"operator", "person", "shop", "date"}
+
+// shellAct is what the audit trail says of the verb that was called; nil for one that changes nothing.
+type shellAct struct {
+	what     trail.What
+	asksLate bool
+	actor    string // the person whose token the verb was given, "" for the shell
+	begun    *trail.Act
+	io       *terminal
+}
+
+// actOf is what the command line asks for; nil when it changes nothing.
+func actOf(k *kong.Context, io *terminal) *shellAct {
+	node := k.Selected()
+	if node == nil {
+		return nil
+	}
+	row, changes := changes[verbName(node)]
+	if !changes {
+		return nil
+	}
+	a := &shellAct{what: trail.What{Action: row.action}, asksLate: row.asksLate, io: io}
+	given := map[string]any{}
+	for _, p := range k.Path {
+		if p.Flag != nil && slices.Contains(node.Flags, p.Flag) {
+			given[p.Flag.Name] = valueOf(p.Flag.Target)
+		}
+	}
+	if given[dryRun] == true || row.needs != "" && given[row.needs] == nil {
+		return nil
+	}
+	for i, arg := range node.Positional {
+		text := fmt.Sprint(valueOf(arg.Target))
+		switch {
+		case i == 0:
+			a.what.Target = text
+		case text != "":
+			given[arg.Name] = text
+		}
+	}
+	for _, f := range node.Flags {
+		if text, is := valueOf(f.Target).(string); is && slices.Contains(targetFlags, f.Name) {
+			a.what.Target = cmp.Or(a.what.Target, text)
+		}
+	}
+	if why, is := given["reason"].(reason); is {
+		a.what.Reason = string(why)
+	}
+	a.what.Asked = keptJSON(given)
+	// Two verbs are of people's tokens and of the keys of shops.
+	switch {
+	case a.what.Action == "token.create" && given["shop"] != nil:
+		a.what.Action = "shopkey.create"
+	case a.what.Action == "token.revoke" && strings.Contains(a.what.Target, "/"): // no operator's name has one
+		a.what.Action = "shopkey.revoke"
+	}
+	return a
+}
+
+// verbName is a verb as people type it: order close.
+func verbName(n *kong.Node) string {
+	var words []string
+	for ; n != nil && n.Type != kong.ApplicationNode; n = n.Parent {
+		if n.Type == kong.CommandNode {
+			words = append(words, n.Name)
+		}
+	}
+	slices.Reverse(words)
+	return strings.Join(words, " ")
+}
+
+// valueOf is what a flag or an argument was given.
+func valueOf(v reflect.Value) any {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return ""
+		}
+		v = v.Elem()
+	}
+	return v.Interface()
+}
+
+// keptJSON is the JSON of what may stand in the trail, "" for nothing.
+func keptJSON(given map[string]any) string {
+	some := map[string]any{}
+	for name, v := range given {
+		if slices.Contains(keptFlags, name) {
+			some[name] = v
+		}
+	}
+	if len(some) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(some)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// begin writes down that the verb is about to change something, once. Who has an error changes nothing.
+func (c *core) begin(ctx context.Context) (err error) {
+	a := c.act
+	if a == nil || a.begun != nil {
+		return nil
+	}
+	act, err := c.trail.Begin(ctx, trail.Who{Actor: byWhom()}, a.what)
 	if err == nil {
+		a.begun = act
+	}
+	return err
+}
+
+// recorded does what a verb does, in the audit trail before it is done and after it.
+func (c *core) recorded(ctx context.Context, do func(c *core) error) error {
+	if c.act != nil && !c.act.asksLate {
+		if err := c.begin(ctx); err != nil {
+			return err
+		}
+	}
+	err := do(c)
+	if c.act == nil || c.act.begun == nil {
+		return err
+	}
+	// Whoever interrupts a verb ends its context: the end is written down all the same.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if lost := c.act.begun.End(end, c.act.actor, outcomeOf(err), "", ""); lost != nil {
+		screen.Printf(c.act.io.Err, "orderd: the audit trail has no end of this: %v\n", lost)
+	}
+	return err
+}
+
+// endTimeout bounds the writing of how a verb ended.
+const endTimeout = 5 * time.Second
+
+// rules are errors by which nothing was done, beside those of exit code 2.
+var rules = []error{operators.ErrNoAccount, operators.ErrRole, operators.ErrName, operators.ErrExists,
+	console.ErrNoToken, console.ErrTokenExists, shops.ErrTwoKeys, shops.ErrNotFound, order.ErrNotFound,
+	order.ErrRefundNotFound, order.ErrVersion, order.ErrSelfApproval}
+
+// outcomeOf says how a verb ended: differences that are open are a run that was done.
+func outcomeOf(err error) string {
+	code := exitCode(err)
+	switch {
+	case err == nil || errors.Is(err, errOpen):
 		return trail.Done
+	case code == exitUsage || slices.ContainsFunc(rules, func(rule error) bool { return errors.Is(err, rule) }):
+		return fmt.Sprintf("%s:EXIT_%d", trail.Refused, code)
 	}
-	if slices.ContainsFunc([]error{operators.ErrNoAccount, operators.ErrRole, operators.ErrName, operators.ErrExists,
-		console.ErrNoToken, console.ErrTokenExists, shops.ErrName, shops.ErrScope, shops.ErrTwoKeys, shops.ErrNotFound},
-		func(rule error) bool { return errors.Is(err, rule) }) {
-		return trail.Refused
-	}
-	return trail.Failed
+	return fmt.Sprintf("%s:EXIT_%d", trail.Failed, code)
 }

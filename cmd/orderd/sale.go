@@ -127,6 +127,9 @@ func (c *renewal) run(ctx context.Context, co *core, t *terminal, r stock.Renewa
 	if err := c.ask(t, fmt.Sprintf(question, would.Sale)); err != nil {
 		return err
 	}
+	if err := co.begin(ctx); err != nil {
+		return err
+	}
 	r.DryRun, r.IfVersions = false, map[string]int64{}
 	for i := range would.Gates {
 		r.IfVersions[would.Gates[i].SkuID] = would.Gates[i].Version - 1

@@ -137,6 +137,9 @@ func (c deadAct) act(ctx context.Context, s *settings, t *terminal, verb string,
 			if err := c.ask(t, verb+" them?"); err != nil {
 				return err
 			}
+			if err := co.begin(ctx); err != nil {
+				return err
+			}
 			answer.Done, err = do(co, f)
 		}
 		return errors.Join(err, c.show(t, answer, func(w io.Writer) {

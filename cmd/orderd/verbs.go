@@ -20,7 +20,6 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order/orderhttp"
-	"orderd/payment/trail"
 )
 
 // output is how data is shown; verbs that show some embed it. JSON is a contract with
@@ -101,14 +100,16 @@ func (r reason) Validate() error {
 func quietLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // withCore opens what a verb needs, does it and closes again: database, orders, a gateway
-// to WeChat Pay. The schema must be there; migrate is the verb that makes it.
+// to WeChat Pay. The schema must be there; migrate is the verb that makes it. What changes
+// something is in the audit trail, before it is done and after it.
 func withCore(ctx context.Context, s *settings, do func(c *core) error) error {
 	c, err := openCore(ctx, s, shape{}, quietLogger())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return do(c)
+	c.act = s.act
+	return c.recorded(ctx, do)
 }
 
 // migrateCmd is `orderd migrate …`, over package migrations. serve refuses a database
@@ -209,15 +210,12 @@ func (c *tokenCreate) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Operator != "" || c.Person != "" {
 		return withCore(ctx, s, func(co *core) error {
 			var secret string
-			what := trail.What{Action: "token.create", Target: cmp.Or(c.Person, c.Operator)}
-			err := co.recorded(ctx, byWhom(), what, func() (err error) {
-				if store := co.tokens; c.Person != "" {
-					_, secret, err = store.CreateFor(ctx, c.Person, c.Label, byWhom())
-				} else {
-					secret, err = store.Create(ctx, c.Operator, c.Role, byWhom())
-				}
-				return err
-			})
+			var err error
+			if store := co.tokens; c.Person != "" {
+				_, secret, err = store.CreateFor(ctx, c.Person, c.Label, byWhom())
+			} else {
+				secret, err = store.Create(ctx, c.Operator, c.Role, byWhom())
+			}
 			if err != nil {
 				return err
 			}
@@ -287,11 +285,10 @@ func (c *tokenRevoke) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		what, revoke := trail.What{Action: "token.revoke", Target: c.Name}, co.tokens.Revoke
 		if strings.Contains(c.Name, "/") { // no operator's name has one
-			what.Action, revoke = "shopkey.revoke", co.shops.Revoke
+			return co.shops.Revoke(ctx, c.Name)
 		}
-		return co.recorded(ctx, byWhom(), what, func() error { return revoke(ctx, c.Name) })
+		return co.tokens.Revoke(ctx, c.Name)
 	})
 }
 

@@ -162,6 +162,8 @@ type Options struct {
 	TokenStore *TokenStore
 	// Trail has what people do, before it is done; nil in tests alone, where nothing is written down.
 	Trail Trail
+	// VerbActions are the names in the trail of what verbs of the shell alone can do.
+	VerbActions []string
 	// Logins are how people come in by a browser, which needs a TokenStore; nil: tokens alone.
 	Logins *operators.Logins
 	// ShopKeys are the keys of the shop's back ends; nil: pages have nothing of them.

@@ -97,7 +97,8 @@ func (c *console) trailPage(ctx echo.Context) error {
 		return err
 	}
 	f.Limit = defaultRows
-	v := trailView{Filter: f, From: ctx.QueryParam("from"), To: ctx.QueryParam("to"), Actions: actionNames()}
+	v := trailView{Filter: f, From: ctx.QueryParam("from"), To: ctx.QueryParam("to"),
+		Actions: slices.Sorted(slices.Values(append(Actions(), c.VerbActions...)))}
 	var next string
 	var err error
 	if v.Rows, next, err = c.Trail.List(ctx.Request().Context(), f); err != nil {
@@ -138,8 +139,8 @@ func (q *query) lastDay(name string) time.Time {
 	return d
 }
 
-// actionNames are the acts that there are.
-func actionNames() []string {
+// Actions are the names of the acts that routes have.
+func Actions() []string {
 	all := []string{actLogin, actLink}
 	for _, a := range acts {
 		all = append(all, a.action)

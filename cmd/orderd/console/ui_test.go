@@ -221,7 +221,7 @@ func values() map[string][]string {
 		}
 	}
 	people := []string{"login", "link", "session", "password", "totp", "person", "token", "shopkey"}
-	for _, name := range actionNames() { // the others have forms
+	for _, name := range Actions() { // the others have forms
 		kind, _, _ := strings.Cut(name, ".")
 		if slices.Contains(people, kind) {
 			v["act."] = append(v["act."], name)
