@@ -97,13 +97,15 @@ type Filter struct {
 	FailedAfter, FailedBefore time.Time
 	// Cause is a part of the last error, letter by letter.
 	Cause string
+	// Error is the whole of it.
+	Error string
 	Keys  []string
 }
 
 // Empty reports that every failed task is meant.
 func (f *Filter) Empty() bool {
 	return f.Type == "" && f.State == "" && f.FailedAfter.IsZero() && f.FailedBefore.IsZero() && f.Cause == "" &&
-		f.Keys == nil
+		f.Error == "" && f.Keys == nil
 }
 
 // pauseAfter is how long to wait after so many failed runs: a second, doubled each

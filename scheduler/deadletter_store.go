@@ -427,6 +427,7 @@ func (f *Filter) where(plus string) (string, []any) {
 	add(!f.FailedAfter.IsZero(), "last_at >= ?", f.FailedAfter.UnixMilli())
 	add(!f.FailedBefore.IsZero(), "last_at < ?", f.FailedBefore.UnixMilli())
 	add(f.Cause != "", "INSTR(cause, ?) > 0", f.Cause)
+	add(f.Error != "", "cause = ?", f.Error)
 	if f.Keys != nil {
 		add(true, "task_key IN ("+sqldb.In(len(f.Keys))+")", boundedArgs("", f.Keys)[1:]...)
 	}
@@ -474,6 +475,55 @@ func (f *DeadLetters) List(ctx context.Context, filter Filter, cursor string, li
 	}
 	last := &all[limit-1]
 	return all[:limit], strconv.FormatInt(last.LastAt.UnixMilli(), 10) + "." + last.ID, nil
+}
+
+// Bounds of groups.
+const (
+	// groupedTasks is how many failed tasks are looked at for groups: those that failed last.
+	groupedTasks = 10_000
+	// maxGroups is how many groups there are at most: with more of them a list by cause is of no use.
+	maxGroups = 50
+)
+
+// Group is the failed tasks of one type that failed by one error.
+type Group struct {
+	Type    string    `json:"type"`
+	State   string    `json:"state"`
+	Error   string    `json:"error"` // the whole of it, as Filter.Error wants it
+	Count   int       `json:"count"`
+	FirstAt time.Time `json:"first_at"` // when the first of them failed first
+	LastAt  time.Time `json:"last_at"`  // when one of them failed last
+}
+
+// groupQuery is the statement of Groups.
+const groupQuery = `SELECT task_type, cause, COUNT(*) AS n, MIN(first_at), MAX(last_at)
+FROM (
+    SELECT task_type, cause, first_at, last_at
+    FROM failed_tasks /*! FORCE INDEX (ix_failed_tasks) */
+    WHERE state = ?
+    ORDER BY last_at DESC, task_type DESC, task_key DESC
+    LIMIT ?) newest
+GROUP BY task_type, cause
+ORDER BY n DESC, task_type, cause
+LIMIT ?`
+
+// Groups gives the failed tasks of a state by type and error, the largest group first, at most maxGroups. whole
+// reports that all tasks are in them; else they are of the groupedTasks that failed last, or some groups are left out.
+func (f *DeadLetters) Groups(ctx context.Context, state string) (groups []Group, whole bool, err error) {
+	n := 0
+	err = sqldb.Each(ctx, f.db, groupQuery, []any{state, groupedTasks, maxGroups + 1}, func(r *sql.Rows) error {
+		g := Group{State: state}
+		var first, last int64
+		err := r.Scan(&g.Type, &g.Error, &g.Count, &first, &last)
+		g.FirstAt, g.LastAt = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
+		groups, n = append(groups, g), n+g.Count
+		return err
+	})
+	if err != nil {
+		return nil, false, sqldb.Wrap("group failed tasks", err)
+	}
+	whole = n < groupedTasks && len(groups) <= maxGroups
+	return groups[:min(len(groups), maxGroups)], whole, nil
 }
 
 // page is the statement of a page of a filter with a state, behind a cursor, and its arguments.

@@ -446,3 +446,49 @@ func TestFailuresWithoutADatabase(t *testing.T) {
 		}
 	}
 }
+
+// A list by cause that leaves tasks out without saying so hides the cause that nobody has mended; one that reads every
+// failed task is slow on the day it is needed.
+func TestFailedTasksAreGroupedByCause(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		b := newBook(db)
+		begin := b.at
+		b.many(t, 1000, StateDead)
+		b.record(t, fails(TypeRefund, "r", "broken 0"))
+		groups, whole, err := b.Groups(t.Context(), StateDead)
+		if err != nil || !whole || len(groups) != 10 {
+			t.Fatal(groups, whole, err)
+		}
+		n := 0
+		for i := range groups {
+			g := &groups[i]
+			n += g.Count
+			matched, err := b.Match(t.Context(), Filter{Type: g.Type, State: g.State, Error: g.Error,
+				FailedBefore: g.LastAt.Add(time.Millisecond)})
+			if err != nil || matched != g.Count || g.FirstAt.Before(begin) || g.LastAt.Before(g.FirstAt) {
+				t.Errorf("%+v: %d match, %v", g, matched, err)
+			}
+		}
+		if n != 1000 {
+			t.Errorf("%d tasks in the groups", n)
+		}
+		if failing, whole, err := b.Groups(t.Context(), StateFailing); err != nil || !whole || len(failing) != 1 ||
+			failing[0].Type != TypeRefund || failing[0].State != StateFailing {
+			t.Error(failing, whole, err)
+		}
+		for i := range maxGroups { // more than can be shown
+			if _, err := b.Record(t.Context(), []Failure{{Type: TypeExpire, Key: fmt.Sprint("x", i), Poison: true,
+				Cause: fmt.Errorf("of its own: %d", i)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if groups, whole, err := b.Groups(t.Context(), StateDead); err != nil || whole || len(groups) != maxGroups ||
+			groups[0].Count != 100 {
+			t.Error(len(groups), whole, err)
+		}
+		steps, err := db.Explain(t.Context(), groupQuery, StateDead, groupedTasks, maxGroups)
+		if err != nil || !strings.Contains(strings.Join(steps, "\n"), "ix_failed_tasks") {
+			t.Errorf("%v %v", steps, err)
+		}
+	})
+}

@@ -325,6 +325,7 @@ var access = map[string]string{
 	"admin POST /admin/v1/orders/:no/shipment":            operator,
 	"admin GET /ui/shipments":                             viewer,
 	"admin GET /admin/v1/tasks/dead":                      viewer,
+	"admin GET /admin/v1/tasks/dead/groups":               viewer,
 	"admin POST /admin/v1/tasks/dead/run":                 operator,
 	"admin POST /admin/v1/tasks/dead/discard":             operator,
 	"admin POST /admin/v1/tasks/dead/:id/run":             operator,

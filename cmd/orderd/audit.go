@@ -56,8 +56,8 @@ func (c *auditList) Run(ctx context.Context, s *settings, t *terminal) error {
 				if r.Was+r.Became != "" {
 					moved = r.Was + " → " + r.Became
 				}
-				screen.Printf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Seq, stamp(r.At), r.Actor, r.Action, r.Target,
-					outcome, moved, r.Reason, r.Asked)
+				screen.Printf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Seq, stamp(r.At), r.Actor, r.Action,
+					r.Target, outcome, moved, r.Reason, r.Asked)
 			}
 		})
 	})

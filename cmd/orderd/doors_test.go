@@ -82,6 +82,7 @@ var shows = map[string]string{
 	"payment/shipping.Backlog":        "numbers for people and metrics",
 	"payment/shipping.List":           "a list for people",
 	"scheduler.Count":                 "numbers for people and metrics",
+	"scheduler.Groups":                "a list for people; what is done about one matches again",
 	"scheduler.List":                  "a list for people",
 	"scheduler.Match":                 "how many a person would act on; walkState reads again and decides",
 	"stock.GateStocks":                "gates for people and metrics; what is set is decided under the lock of the SKU",

@@ -82,10 +82,11 @@ const dryRun = "dry-run"
 
 // keptFlags are the flags and arguments that may stand in the audit trail. What is not named does not: files with
 // tokens, cards.
-var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "buckets", "cause", "closes-at",
-	"count", "customer", "delta", "event", "expected", "expires", "item", "label", "mode", "note", "opens-at", "operator",
-	"parcel", "partial", "per-customer", "person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale",
-	"scopes", "sha1", "shop", "since", "state", "to", "type", "types", "way", "wechat", "bill", "date", "key"}
+var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "bill", "buckets",
+	"cause", "closes-at", "count", "customer", "date", "delta", "error", "event", "expected", "expires",
+	"item", "key", "label", "mode", "note", "opens-at", "operator", "parcel", "partial", "per-customer",
+	"person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale", "scopes", "sha1", "shop",
+	"since", "state", "to", "type", "types", "way", "wechat"}
 
 // targetFlags say what a verb acts on that has no argument of that meaning.
 var targetFlags = []string{"operator", "person", "shop", "date"}

@@ -22,6 +22,7 @@ type tasksCmd struct {
 // deadCmd is `orderd tasks dead …`.
 type deadCmd struct {
 	List    deadList    `cmd:"" help:"List failed tasks, the last one first."`
+	Groups  deadGroups  `cmd:"" help:"Count failed tasks by their error."`
 	Run     deadRun     `cmd:"" help:"Run failed tasks now, with all their tries. Without --yes: say how many."`
 	Discard deadDiscard `cmd:"" help:"Forget failed tasks; orders are not touched. Without --yes: say how many."`
 }
@@ -31,6 +32,7 @@ type failedFilter struct {
 	State  string    `enum:"dead,failing" default:"dead" help:"${failed_filter_state}"`
 	Type   string    `help:"order:expire or refund:ask."`
 	Cause  string    `help:"A part of the last error."`
+	Error  string    `help:"The last error, all of it, as 'tasks dead groups' shows it."`
 	Before time.Time `help:"Failed last before this time, such as 2026-11-20T13:42:05Z."`
 	After  time.Time `help:"Failed last at this time or after."`
 }
@@ -38,7 +40,7 @@ type failedFilter struct {
 // filter gives the filter without the state, which an id does not need: it means its task
 // whether that is dead or failing.
 func (f failedFilter) filter() scheduler.Filter {
-	return scheduler.Filter{Type: f.Type, Cause: f.Cause, FailedBefore: f.Before, FailedAfter: f.After}
+	return scheduler.Filter{Type: f.Type, Cause: f.Cause, Error: f.Error, FailedBefore: f.Before, FailedAfter: f.After}
 }
 
 // deadList is `orderd tasks dead list`.
@@ -75,6 +77,33 @@ func writeFailed(w io.Writer, tasks []scheduler.FailedTask) {
 	}
 }
 
+// deadGroups is `orderd tasks dead groups`.
+type deadGroups struct {
+	output
+	State string `enum:"dead,failing" default:"dead" help:"${failed_filter_state}"`
+}
+
+// Run counts failed tasks by type and error.
+func (c *deadGroups) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		groups, whole, err := co.failures.Groups(ctx, c.State)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			screen.Printf(t.Err, "there are too many: these are of the tasks that failed last\n")
+		}
+		return c.show(t, append([]scheduler.Group{}, groups...), func(w io.Writer) {
+			screen.Printf(w, "COUNT\tTYPE\tSTATE\tFIRST\tLAST\tERROR\n")
+			for i := range groups {
+				g := &groups[i]
+				screen.Printf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", g.Count, g.Type, g.State, stamp(g.FirstAt),
+					stamp(g.LastAt), g.Error)
+			}
+		})
+	})
+}
+
 // deadAct is a verb about one failed task, or all that a filter means. A slip of the hand
 // must not discard a thousand of them: no filter at all needs --all.
 type deadAct struct {
@@ -103,7 +132,8 @@ func (c deadAct) meant() (scheduler.Filter, error) {
 		}
 		return scheduler.Filter{Type: typ, Keys: []string{key}}, nil
 	case empty && !c.All:
-		return f, fmt.Errorf("%w: which tasks? Give an id, --type, --cause, --before or --after; or --all", errUsage)
+		return f, fmt.Errorf("%w: which tasks? Give an id, --type, --cause, --error, --before or --after; or --all",
+			errUsage)
 	}
 	f.State = c.State
 	return f, nil

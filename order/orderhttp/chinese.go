@@ -110,8 +110,8 @@ var sentences = compileSentences([][2]string{
 	{`no index has it: say with created_from and created_to, at most (\d+) days apart, when the orders were ` +
 		`placed, or whose they are with customer_id`,
 		"没有索引：请用 created_from 和 created_to 限定下单时间（最多相隔 $1 天），或用 customer_id 给出是谁的订单"},
-	{`without type, cause and times every task is meant: say so with "all": true`,
-		`没有 type、cause 和时间，指的就是所有任务：请用 "all": true 明说`},
+	{`without type, cause, error and times every task is meant: say so with "all": true`,
+		`没有 type、cause、error 和时间，指的就是所有任务：请用 "all": true 明说`},
 	{`say how many buckets there are to be; rebuild-cache keeps their number`,
 		"请说明要有多少个桶；rebuild-cache 保持桶数不变"},
 	{`a gate that is off has no times, no rate and no limit`, "关闭的闸门没有时间、速率和限购"},

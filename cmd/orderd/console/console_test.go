@@ -277,6 +277,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/orders/:no/shipment":            Operator,
 		"GET /ui/shipments":                             Viewer,
 		"GET /admin/v1/tasks/dead":                      Viewer,
+		"GET /admin/v1/tasks/dead/groups":               Viewer,
 		"POST /admin/v1/tasks/dead/run":                 Operator,
 		"POST /admin/v1/tasks/dead/discard":             Operator,
 		"POST /admin/v1/tasks/dead/:id/run":             Operator,

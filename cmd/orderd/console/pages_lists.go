@@ -72,8 +72,12 @@ func (c *console) tasksPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
+	groups, whole, err := c.taskGroupRows(ctx)
+	if err != nil {
+		return err
+	}
 	return c.show(ctx, "tasks", map[string]any{"Dead": c.taskRows(ctx, dead),
-		"Failing": c.taskRows(ctx, failing), "Next": pageAfter("/ui/tasks", next)})
+		"Failing": c.taskRows(ctx, failing), "Groups": groups, "Whole": whole, "Next": pageAfter("/ui/tasks", next)})
 }
 
 // webhooksPage is GET /ui/webhooks: who is told, and who does not listen.

@@ -104,7 +104,7 @@ var acts = map[string]inTrail{
 // The fields of acts that have many.
 var (
 	gateFields = []string{"mode", "sale", "buckets", "rate", "per_customer", "opens_at", "closes_at"}
-	taskFields = []string{"type", "state", "cause", "failed_before", "failed_after", "all", "dry_run"}
+	taskFields = []string{"type", "state", "cause", "error", "failed_before", "failed_after", "all", "dry_run"}
 )
 
 // effectKey is where a handler leaves what its act changed: see effect.

@@ -23,6 +23,7 @@ func (c *console) taskRoutes() []route {
 	return []route{
 		{http.MethodGet, "/ui/tasks", Viewer, c.tasksPage},
 		{http.MethodGet, "/admin/v1/tasks/dead", Viewer, c.deadTasks},
+		{http.MethodGet, "/admin/v1/tasks/dead/groups", Viewer, c.taskGroups},
 		{http.MethodPost, "/admin/v1/tasks/dead/run", Operator, act(runTasks, c.actOnTasks)},
 		{http.MethodPost, "/admin/v1/tasks/dead/discard", Operator, act(discardTasks, c.actOnTasks)},
 		{http.MethodPost, "/admin/v1/tasks/dead/:id/run", Operator, act(runTasks, c.actOnTask)},
@@ -72,6 +73,24 @@ func (c *console) deadTasks(ctx echo.Context) error {
 	}
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(tasks, next,
 		func(t *scheduler.FailedTask) scheduler.FailedTask { return *t }))
+}
+
+// taskGroups is GET /admin/v1/tasks/dead/groups: the failed tasks of a state by type and error. There are few groups,
+// so that there are no pages.
+func (c *console) taskGroups(ctx echo.Context) error {
+	q := query{Context: ctx}
+	state := cmp.Or(oneOf(&q, "state", []string{scheduler.StateDead, scheduler.StateFailing}), scheduler.StateDead)
+	if err := q.err(); err != nil {
+		return err
+	}
+	groups, whole, err := c.Failures.Groups(ctx.Request().Context(), state)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, struct {
+		Data  []scheduler.Group `json:"data"`
+		Whole bool              `json:"whole"`
+	}{append([]scheduler.Group{}, groups...), whole})
 }
 
 // taskTypes are those that a failed task can have.
@@ -124,6 +143,7 @@ func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 		Type         string    `json:"type"`
 		State        string    `json:"state"`
 		Cause        string    `json:"cause"`
+		Error        string    `json:"error"`
 		FailedBefore time.Time `json:"failed_before"`
 		FailedAfter  time.Time `json:"failed_after"`
 		All          bool      `json:"all"`
@@ -133,18 +153,19 @@ func (c *console) actOnTasks(ctx echo.Context, what taskAct) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, FailedBefore: body.FailedBefore,
-		FailedAfter: body.FailedAfter}
+	f := scheduler.Filter{Type: body.Type, Cause: body.Cause, Error: body.Error,
+		FailedBefore: body.FailedBefore, FailedAfter: body.FailedAfter}
 	var bad []order.FieldError
 	if f.Empty() && !body.All {
 		bad = append(bad, order.FieldError{Pointer: "#/all", Code: "REQUIRED",
-			Detail: `without type, cause and times every task is meant: say so with "all": true`})
+			Detail: `without type, cause, error and times every task is meant: say so with "all": true`})
 	}
 	if f.State = cmp.Or(body.State, scheduler.StateDead); f.State != scheduler.StateDead &&
 		f.State != scheduler.StateFailing {
 		bad = append(bad, order.FieldError{Pointer: "#/state", Code: "ENUM", Detail: wantTaskState})
 	}
-	if body.Type != "" && !slices.Contains(taskTypes, body.Type) {
+	// An error has tasks that nobody can read, of whatever type.
+	if body.Type != "" && body.Error == "" && !slices.Contains(taskTypes, body.Type) {
 		bad = append(bad, order.FieldError{Pointer: "#/type", Code: "ENUM",
 			Detail: orderhttp.WantOneOf + strings.Join(taskTypes, ", ")})
 	}
@@ -182,7 +203,7 @@ func (c *console) act(ctx echo.Context, what taskAct, f *scheduler.Filter, reaso
 	}
 	if n > 0 {
 		c.Log.Info(string(what), "by", operator(ctx), "count", n, "type", f.Type, "keys", f.Keys, "state", f.State,
-			"cause", f.Cause,
+			"cause", f.Cause, "error", f.Error,
 			"failed_after", f.FailedAfter, "failed_before", f.FailedBefore, "reason", reason)
 	}
 	return n, err

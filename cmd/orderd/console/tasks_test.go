@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"log/slog"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,4 +158,89 @@ func TestActOnManyTasks(t *testing.T) {
 			t.Errorf("%s", log)
 		}
 	})
+}
+
+// One cause has thousands of tasks, and whoever mends it acts on them together: on those that were counted, with the
+// number typed, and on no other cause's.
+func TestFailedTasksAreActedOnByCause(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		d, _ := newTaskDesk(t, db, 7)
+		d.failTask(t, "other", "a damaged book, or two")
+		b := d.browser(t, "li", Operator)
+		page := html.UnescapeString(b.get("/ui/tasks").Body.String())
+		at := strings.Index(page, "/ui/tasks/discard?error=a+damaged+book&")
+		if at < 0 {
+			t.Fatalf("no group in %s", page)
+		}
+		link := page[at : at+strings.Index(page[at:], `"`)]
+		form := b.get(link)
+		want(t, form, 200, "o00006")
+		for _, text := range []string{"o00002", "<dd>7</dd>", "全部丢弃"} {
+			if !strings.Contains(form.Body.String(), text) {
+				t.Errorf("the form does not say %q", text)
+			}
+		}
+		if strings.Contains(form.Body.String(), "o00001") {
+			t.Error("more than five are shown")
+		}
+		send := func(count, reason string) *httptest.ResponseRecorder {
+			sent := []string{"matched", count, "reason", reason}
+			for _, name := range groupFields {
+				sent = append(sent, name, html.UnescapeString(hidden(t, form.Body.String(), name)))
+			}
+			return b.post("/ui/tasks/discard", sent...)
+		}
+		want(t, send("6", "换过硬盘"), 422, "换过硬盘")
+		want(t, send("7", " "), 422, "VALIDATION_FAILED")
+		// One more fails by the same cause after the person has looked: it is not among those that were counted.
+		d.Clock.Advance(time.Minute)
+		d.failTask(t, "later", "a damaged book")
+		leads(t, send("7", "换过硬盘"), "/ui/tasks")
+		want(t, b.get("/ui/tasks"), 200, "已丢弃。")
+		var left []string
+		tasks, _ := d.deadPage(t, "?type=order:expire")
+		for _, x := range tasks {
+			left = append(left, x.Key)
+		}
+		if slices.Sort(left); !slices.Equal(left, []string{"later", "other", "sweep/ü?:1"}) {
+			t.Errorf("left: %q", left)
+		}
+		want(t, send("7", "换过硬盘"), 422, "VALIDATION_FAILED") // done already: there are none
+		want(t, b.get(link), 200, "已没有这样的失败任务")
+		acted := d.acted(t)
+		if last := acted[len(acted)-1]; last != "li tasks.discard done" {
+			t.Errorf("the trail has %q", acted)
+		}
+		if vi := d.browser(t, "vi", Viewer).get("/ui/tasks"); strings.Contains(vi.Body.String(), "/ui/tasks/discard") {
+			t.Error("a viewer may discard")
+		}
+	})
+}
+
+// failTask has a task of an order fail for good.
+func (d *desk) failTask(t *testing.T, key, cause string) {
+	t.Helper()
+	if _, err := d.failures.Record(t.Context(), []scheduler.Failure{{Type: scheduler.TypeExpire, Key: key,
+		Cause: errors.New(cause), Poison: true}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A group's tasks may be of a type that this program does not know: they are acted on all the same.
+func TestGroupsOfFailedTasksByTheAPI(t *testing.T) {
+	d, _ := newTaskDesk(t, sqldbtest.SQLite(t), 3)
+	w := d.ask(Viewer, "GET", deadPath+"/groups", "")
+	want(t, w, 200, `"whole":true`)
+	want(t, w, 200, `{"type":"order:expire","state":"dead","error":"a damaged book","count":3,`)
+	want(t, d.ask(Viewer, "GET", deadPath+"/groups?state=failing", ""), 200, `"error":"the row is odd","count":1`)
+	want(t, d.ask(Viewer, "GET", deadPath+"/groups?state=x", ""), 422, "state")
+	want(t, d.ask(Operator, "POST", deadPath+"/discard", `{"error":"a damaged","dry_run":false,"reason":"r"}`), 200,
+		`"matched":0`)
+	want(t, d.ask(Operator, "POST", deadPath+"/run", `{"error":"a damaged book"}`), 200, `"matched":3,"done":0`)
+	if _, err := d.failures.Record(t.Context(), []scheduler.Failure{{Type: "odd", Key: "k", Payload: []byte("x"),
+		Cause: errors.New("unknown"), Poison: true}}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, d.ask(Operator, "POST", deadPath+"/discard", `{"type":"odd","error":"unknown","dry_run":false,`+
+		`"reason":"r"}`), 200, `"done":1`)
 }

@@ -93,6 +93,9 @@ var words = map[string][2]string{
 	"reveal":        {"只显示这一次，请立即保存。", "It is shown this once: keep it now."},
 	"field.reason":  {"原因", "Reason"},
 	"field.restock": {"商品放回库存", "The goods go back on the shelf"},
+	"c.count":       {"数量", "Count"},
+	"c.ofthem":      {"其中", "Among them"},
+	"off.notasks":   {"已没有这样的失败任务。", "There are no such failed tasks any more."},
 	"off.notopen":   {"订单已不是待支付状态，无法关闭。", "The order is not open any more: there is nothing to close."},
 	"c.act":         {"操作", "Act"},
 	"c.target":      {"对象", "Target"},
@@ -128,7 +131,20 @@ var words = map[string][2]string{
 	"field.delta":              {"增减数量（减少填负数）", "Difference (below 0: fewer)"},
 	"field.expected_available": {"当前应有库存", "What is left now"},
 	"c.title":                  {"名称", "Title"},
-	"act.order.close":          {"关闭订单", "Close the order"},
+	"act.tasks.run":            {"全部重新执行", "Run them all"},
+	"act.tasks.run.what": {
+		"同一原因失败的任务全部立即重新执行。之后才失败的任务不受影响。",
+		"All tasks that failed for this cause are run again now. Those that fail later are not touched.",
+	},
+	"act.tasks.run.done": {"将重新执行。", "They are run again."},
+	"act.tasks.discard":  {"全部丢弃", "Discard them all"},
+	"act.tasks.discard.what": {
+		"丢弃同一原因失败的全部任务。订单与退款不变；仍到期的会再次执行。",
+		"All tasks that failed for this cause are forgotten. Orders and refunds stay as they are; what is still due " +
+			"is tried again.",
+	},
+	"act.tasks.discard.done": {"已丢弃。", "Discarded."},
+	"act.order.close":        {"关闭订单", "Close the order"},
 	"act.order.close.what": {
 		"先请微信支付关单；微信支付确认后才归还库存。若买家已付款，订单保持已支付。",
 		"WeChat Pay is asked to close it first; stock returns only when it agrees. If the buyer has paid, " +
@@ -263,8 +279,9 @@ var words = map[string][2]string{
 	"act.held.writeoff.accepted": {"已记录，等待第二人确认。", "It is noted; a second person has to say the same."},
 	"event.order.noted":          {"备注", "note"},
 
-	"field.count":  {"为确认，请输入任务数量", "Type how many tasks are meant"},
-	"act.task.run": {"立即重试", "Run it now"},
+	"field.count":   {"桶数", "How many buckets"},
+	"field.matched": {"输入数量以确认", "Type how many there are"},
+	"act.task.run":  {"立即重试", "Run it now"},
 	"act.task.run.what": {
 		"立即重新执行，失败次数从零计算。",
 		"It is run at once, with all of its tries again.",
@@ -843,6 +860,11 @@ var words = map[string][2]string{
 		"Work that failed. Orders and refunds are as they were; it can be run again."},
 	"tasks.dead":    {"已停止，不再重试", "Dead: nobody tries them again"},
 	"tasks.failing": {"自动重试中", "Tried again by themselves"},
+	"tasks.groups":  {"按原因分组", "By cause"},
+	"tasks.notwhole": {
+		"失败任务太多，仅按最近失败的任务分组。",
+		"There are too many: only those that failed last are grouped.",
+	},
 	"hooks.waiting": {"待送达 %d 条", "%d deliveries wait"},
 	"ship.over":     {"已逾期 %d 小时", "over for %d h"},
 	"ship.left":     {"%d 小时", "%d h"},
