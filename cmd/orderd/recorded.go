@@ -58,6 +58,10 @@ var changes = map[string]change{
 	"reconcile run":             {action: "day.run"},
 	"reconcile confirm":         {action: "day.confirm"},
 	"reconcile resolve":         {action: "difference.resolve"},
+	"reconcile assign":          {action: "difference.assign"},
+	"reconcile comment":         {action: "difference.comment"},
+	"reconcile import":          {action: "differences.import", needs: "yes"},
+	"reconcile close":           {action: "day.close"},
 	"token create":              {action: "token.create"}, // a customer's is signed here, and no core is opened
 	"token revoke":              {action: "token.revoke"},
 	"operator create":           {action: "person.create"},
@@ -86,7 +90,7 @@ var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "bef
 	"cause", "closes-at", "count", "customer", "date", "delta", "error", "event", "expected", "expires",
 	"item", "key", "label", "mode", "note", "opens-at", "operator", "parcel", "partial", "per-customer",
 	"person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale", "scopes", "sha1", "shop",
-	"since", "state", "to", "type", "types", "way", "wechat"}
+	"since", "state", "text", "to", "type", "types", "way", "wechat"}
 
 // targetFlags say what a verb acts on that has no argument of that meaning.
 var targetFlags = []string{"operator", "person", "shop", "date"}

@@ -30,7 +30,9 @@ var readVerbs = map[string]string{
 	"refund list": "shows", "refund get": "shows", "shipment list": "shows", "shipment get": "shows",
 	"webhook list": "shows", "webhook deliveries": "shows", "tasks due": "shows", "tasks dead list": "shows",
 	"tasks dead groups": "shows",
-	"reconcile list":    "shows", "reconcile show": "shows", "reconcile diffs": "shows", "reconcile bill": "shows",
+	"reconcile list":    "shows", "reconcile show": "shows", "reconcile diffs": "shows",
+	"reconcile month": "shows", "reconcile difference": "shows", "reconcile work": "writes a file",
+	"reconcile pack": "writes a file", "reconcile bill": "shows",
 	"token list": "shows", "operator list": "shows", "doctor": "shows", "config print": "shows",
 	"config check": "shows", "version": "shows", "audit list": "shows", "audit export": "shows",
 	"listen": "sends what happens to this machine and keeps nothing", "export": "files of this program",
@@ -153,6 +155,9 @@ func TestWhatAVerbChangesIsInTheTrail(t *testing.T) {
 			failTask(t, dir)
 		}
 		args := strings.Fields(name + " " + strings.ReplaceAll(verbs[name].args, "FILE", file))
+		if row.needs == "yes" {
+			args = append(args, "--yes")
+		}
 		if row.needs == "apply" {
 			args = append(args, "--repair", "--apply", "--reason", "r")
 		}
@@ -181,11 +186,14 @@ func TestWhatAVerbChangesIsInTheTrail(t *testing.T) {
 func TestWhatShowsLeavesNoRow(t *testing.T) {
 	dir, file, was := shopWithTrail(t)
 	lines := []string{"stock gate S", "stock buckets S", "stock import " + file + " --dry-run", "verify --repair",
+		"reconcile import " + file,
 		"stock buckets S --count 2 --reason r --dry-run", "tasks dead run --all", "tasks dead discard --all --reason r",
 		"order close NO --reason r", "token create --customer c", "stock replenish S 1 --key k --yes"}
 	for name := range readVerbs {
 		if !slices.Contains([]string{"serve", "demo", "sim", "listen", "trigger", "migrate up", "migrate down"}, name) {
-			lines = append(lines, name+" "+strings.ReplaceAll(verbs[name].args, "DIR", t.TempDir()))
+			dir := t.TempDir()
+			lines = append(lines, name+" "+strings.NewReplacer("DIR", dir, "FILE", file, "NEW",
+				filepath.Join(dir, "new")).Replace(verbs[name].args))
 		}
 	}
 	for _, line := range lines {
