@@ -196,7 +196,7 @@ func (r *Reconciler) monthDay(day time.Time, s *Stored, before bool) MonthDay {
 	}
 	d.Problem, d.SHA1 = s.Problem, s.SHA1
 	if s.Result != nil && s.Counts {
-		d.Figures = figuresOf(s.Result)
+		d.Figures = FiguresOf(s.Result)
 	}
 	early := s.FinishedAt.Before(day.AddDate(0, 0, 1)) // run before its day was over
 	switch {
@@ -218,8 +218,8 @@ func (r *Reconciler) monthDay(day time.Time, s *Stored, before bool) MonthDay {
 	return d
 }
 
-// figuresOf are the figures of a result.
-func figuresOf(res *Result) *Figures {
+// FiguresOf are the figures of a result.
+func FiguresOf(res *Result) *Figures {
 	return &Figures{PaidCount: res.Totals.Payments, PaidFen: res.Payments.BillFen, RefundCount: res.Totals.Refunds,
 		RefundFen: res.Refunds.BillFen, OursPaidFen: res.Payments.OursFen, OursRefundFen: res.Refunds.OursFen,
 		FeeX100000: res.Totals.FeeX100000, Open: res.Open, Pending: res.Pending}
@@ -275,4 +275,78 @@ func storedOf(ctx context.Context, tx *sqldb.Tx, from time.Time) (map[string]*St
 		return nil, fmt.Errorf("read a month: %w", err)
 	}
 	return all, nil
+}
+
+// AcrossRow is a payment or a refund of ours of one day in the bill of another.
+type AcrossRow struct {
+	Refund   bool
+	Ref      string // transaction id, or out_refund_no
+	OrderNo  string
+	Amount   payment.Fen
+	OwnDate  string // when it was by our row
+	BillDate string // whose bill has it
+}
+
+// AcrossRows are those of a day, at most acrossShown of each side.
+type AcrossRows struct {
+	InBill []AcrossRow // in this day's bill, and ours of another day
+	Ours   []AcrossRow // ours of this day, and in another day's bill
+}
+
+// acrossShown is far more than two clocks put on the wrong side of midnight.
+const acrossShown = 200
+
+// Across gives the rows of a day that stand in the bill of another one, both ways. It reads along the
+// bills of three days. Errors: ErrRequest.
+func (r *Reconciler) Across(ctx context.Context, date string) (AcrossRows, error) {
+	day, err := dayStart(date)
+	if err != nil {
+		return AcrossRows{}, err
+	}
+	var all AcrossRows
+	err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		all = AcrossRows{}
+		for _, bill := range []string{Day(day.AddDate(0, 0, -1)), date, Day(day.AddDate(0, 0, 1))} {
+			for _, refund := range []bool{false, true} {
+				if err := acrossOf(ctx, tx, bill, refund, func(row AcrossRow) {
+					switch {
+					case bill == date && len(all.InBill) < acrossShown:
+						all.InBill = append(all.InBill, row)
+					case bill != date && row.OwnDate == date && len(all.Ours) < acrossShown:
+						all.Ours = append(all.Ours, row)
+					}
+				}); err != nil {
+					return fmt.Errorf("read rows across midnight: %w", err)
+				}
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// acrossOf reads what a bill has of other days.
+func acrossOf(ctx context.Context, tx *sqldb.Tx, bill string, refund bool, do func(AcrossRow)) error {
+	query := `SELECT m.ref, p.order_no, p.amount_fen, p.paid_at
+FROM matched_across m
+JOIN payments p ON p.transaction_id = m.ref
+WHERE m.bill_date = ?
+  AND m.kind = ?
+ORDER BY m.ref`
+	if refund {
+		query = `SELECT m.ref, f.order_no, f.amount_fen, f.accepted_at
+FROM matched_across m
+JOIN refunds f ON f.out_refund_no = m.ref
+WHERE m.bill_date = ?
+  AND m.kind = ?
+ORDER BY m.ref`
+	}
+	return sqldb.Each(ctx, tx, query, []any{bill, sideName(refund)}, func(rows *sql.Rows) error {
+		row := AcrossRow{Refund: refund, BillDate: bill}
+		var at int64
+		err := rows.Scan(&row.Ref, &row.OrderNo, &row.Amount, &at)
+		row.OwnDate = Day(time.UnixMilli(at))
+		do(row)
+		return err
+	})
 }

@@ -274,6 +274,11 @@ var parameters = map[string][]string{
 	"/admin/v1/audit":                           {"actor", "action", "target", "from", "to", "limit", "cursor"},
 	"/ui/trail":                                 {"actor", "action", "target", "from", "to", "cursor"},
 	"/ui/trail.csv":                             {"from", "to"},
+	uiBooks:                                     {"month"},
+	uiBooks + ".csv":                            {"month"},
+	uiBooks + ".xlsx":                           {"month"},
+	uiBooks + "/:id":                            append(slices.Clone(differenceParameters), "across"),
+	uiDiffs:                                     differenceParameters,
 	"/login":                                    {"next"},
 	"/setup":                                    {"t"},
 	"/debug/pprof/":                             {"debug"},
@@ -384,7 +389,7 @@ func longer(ctx echo.Context) bool {
 	_, _, file := asFile(ctx.Request())
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
 		strings.HasSuffix(path, "/proof") || strings.HasPrefix(path, "/admin/v1/differences/import") ||
-		strings.HasSuffix(path, "/work.xlsx") ||
+		strings.HasSuffix(path, "/work.xlsx") || path == uiDiffs+"/import" || path == uiBooks+"/upload" ||
 		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file ||
 		strings.HasPrefix(path, uiOrders+".") || path == "/ui/trail.csv"
 }

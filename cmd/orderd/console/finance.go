@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,11 +34,13 @@ type Closer interface {
 	CloseDay(ctx context.Context, q reconcile.CloseDay) (reconcile.Closing, error)
 	Closings(ctx context.Context, date string) ([]reconcile.Closing, error)
 	Pack(ctx context.Context, date string, seq int64) (*reconcile.Pack, error)
+	// Across gives the rows of a day that stand in the bill of another one.
+	Across(ctx context.Context, date string) (reconcile.AcrossRows, error)
 }
 
-// financeRoutes are finance's, reading them too.
+// financeRoutes are finance's, reading them too, with the pages and the forms that take a file.
 func (c *console) financeRoutes() []route {
-	return []route{
+	return slices.Concat(c.bookPages(), c.fileForms(), []route{
 		{http.MethodGet, "/admin/v1/months/:month", Finance, c.getMonth},
 		{http.MethodPost, "/admin/v1/reconciliations/:id/close", Finance, c.closeDay},
 		{http.MethodGet, "/admin/v1/reconciliations/:id/closings", Finance, c.listClosings},
@@ -48,7 +51,7 @@ func (c *console) financeRoutes() []route {
 		{http.MethodGet, "/admin/v1/differences/:id", Finance, c.getDifference},
 		{http.MethodPost, "/admin/v1/differences/:id/assign", Finance, c.assignDifference},
 		{http.MethodPost, "/admin/v1/differences/:id/comments", Finance, c.commentDifference},
-	}
+	})
 }
 
 // FiguresView is what a day or a month comes to, in fen; the net is what is left of the bill after
@@ -212,12 +215,16 @@ func (q *query) count(name string) int64 {
 	return n
 }
 
-// differences reads the filters of a list of differences. assignee "-" is nobody.
-func (q *query) differences(now time.Time) reconcile.DifferenceFilter {
+// differences reads the filters of a list of differences; where no status is said it is otherwise.
+// assignee "-" is nobody.
+func (q *query) differences(now time.Time, otherwise reconcile.Status) reconcile.DifferenceFilter {
 	f := reconcile.DifferenceFilter{
 		Status:  oneOf(q, "status", reconcile.Statuses()),
 		Kind:    oneOf(q, "type", reconcile.Kinds()),
 		OrderNo: q.QueryParam("order_no"), Assignee: q.QueryParam("assignee"), Cursor: q.QueryParam("cursor")}
+	if _, said := q.QueryParams()["status"]; !said {
+		f.Status = otherwise
+	}
 	f.OlderThan(now, int(q.count("age_days")))
 	if f.Assignee == nobodys {
 		f.Assignee = reconcile.Nobody
@@ -236,10 +243,7 @@ const nobodys = "-"
 // filled in and given back; without a status those that are open.
 func (c *console) getWork(ctx echo.Context) error {
 	q := query{Context: ctx}
-	f := q.differences(c.Now())
-	if f.Status == "" && f.OrderNo == "" {
-		f.Status = reconcile.StatusOpen
-	}
+	f := q.differences(c.Now(), reconcile.StatusOpen)
 	if err := q.err(); err != nil {
 		return err
 	}

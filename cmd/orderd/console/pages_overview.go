@@ -226,7 +226,7 @@ func (c *console) moneyNeeds(ctx context.Context, role Role) ([]need, error) {
 	if err != nil {
 		return nil, err
 	}
-	differences := need{Word: "need.differences", Path: "/ui/reconciliations", Fen: open.Fen, Oldest: open.OldestAt,
+	differences := need{Word: "need.differences", Path: uiDiffs, Fen: open.Fen, Oldest: open.OldestAt,
 		Bad: true}
 	for _, n := range open.Count {
 		differences.Count += n

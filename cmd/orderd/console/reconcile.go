@@ -35,12 +35,11 @@ type Reconciler interface {
 	Files(ctx context.Context, id string) ([]reconcile.BillFile, error)
 	// OpenBill gives the bill as WeChat Pay made it; the caller closes it.
 	OpenBill(ctx context.Context, id string) (io.ReadCloser, reconcile.Stored, error)
-	// Differences gives a page. Export gives a reconciliation with its differences, and Recent
-	// what the first page shows, each as of one moment.
+	// Differences gives a page. Export gives a reconciliation with its differences, as of one
+	// moment.
 	Differences(ctx context.Context, f reconcile.DifferenceFilter) ([]reconcile.Difference, error)
 	Export(ctx context.Context, id string, f reconcile.DifferenceFilter) (reconcile.Stored, []reconcile.Difference,
 		error)
-	Recent(ctx context.Context, days, differences int) ([]reconcile.Stored, []reconcile.Difference, error)
 	// Resolve does what a person decided. Money moves by the same methods as everywhere.
 	Resolve(ctx context.Context, q reconcile.Resolve) (reconcile.Difference, error)
 	// Open sums up what nobody has resolved, for gauges and the first page.
@@ -56,11 +55,6 @@ const (
 	// runTimeout bounds a run that was started here. A million rows take some seconds;
 	// the rest is for a WeChat Pay that lets every call wait.
 	runTimeout = 2 * time.Hour
-	// daysShown is how many runs the page of reconciliations shows: a month.
-	daysShown = 31
-	// differencesShown is how many open differences that page shows. With more of them a
-	// list is of no use: one cause has many rows.
-	differencesShown = 100
 )
 
 // reconcileRoutes are finance's, reading them too: a bill has the turnover of the shop.
@@ -74,8 +68,6 @@ func (c *console) reconcileRoutes() []route {
 		{http.MethodGet, "/admin/v1/reconciliations/:id/differences", Finance, c.listDifferences},
 		{http.MethodGet, "/admin/v1/differences", Finance, c.listDifferences},
 		{http.MethodPost, "/admin/v1/differences/:id/resolve", Finance, c.resolveDifference},
-		{http.MethodGet, "/ui/reconciliations", Finance, c.reconciliationsPage},
-		{http.MethodGet, "/ui/reconciliations/:id", Finance, c.dayPage},
 	}
 }
 
@@ -314,9 +306,22 @@ func (c *console) confirmBill(ctx echo.Context) error {
 // come along as a file, instead of the one that WeChat Pay has. What fails later is in
 // the log and in the stored run.
 func (c *console) startReconciliation(ctx echo.Context) error {
-	q, file, err := c.readRun(ctx)
+	q, err := c.start(ctx)
 	if err != nil {
 		return err
+	}
+	id := reconcile.ID(q.Date, q.Type)
+	at := "/admin/v1/reconciliations/" + id
+	ctx.Response().Header().Set("Location", at)
+	return ctx.JSON(http.StatusAccepted, map[string]string{"id": id, "bill_date": q.Date, "bill_type": string(q.Type),
+		"location": at})
+}
+
+// start starts the run that a request asks for.
+func (c *console) start(ctx echo.Context) (reconcile.RunRequest, error) {
+	q, file, err := c.readRun(ctx)
+	if err != nil {
+		return q, err
 	}
 	id := reconcile.ID(q.Date, q.Type)
 	by := reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx))
@@ -324,12 +329,13 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 	// then refused, which only the log would say.
 	if s, err := c.Reconciler.Show(ctx.Request().Context(), id); err == nil && c.underWay(&s) {
 		discard(file)
-		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
+		return q, &orderhttp.Failure{Code: orderhttp.CodeRunInProgress}
 	}
 	run := func(ctx context.Context) {
 		defer discard(file)
 		ctx, cancel := context.WithTimeout(ctx, runTimeout)
 		defer cancel()
+		q := q
 		if file != nil {
 			q.File, q.By = file, by
 		}
@@ -343,10 +349,7 @@ func (c *console) startReconciliation(ctx echo.Context) error {
 	} else {
 		c.Background(run)
 	}
-	at := "/admin/v1/reconciliations/" + id
-	ctx.Response().Header().Set("Location", at)
-	return ctx.JSON(http.StatusAccepted, map[string]string{"id": id, "bill_date": q.Date, "bill_type": string(q.Type),
-		"location": at})
+	return q, nil
 }
 
 // justStarted is how long after its start a run that has not said its end is taken to be
@@ -434,7 +437,7 @@ func (c *console) getBill(ctx echo.Context) error {
 // a page as JSON, or all as CSV or a workbook, by Accept.
 func (c *console) listDifferences(ctx echo.Context) error {
 	q := query{Context: ctx}
-	f := q.differences(c.Now())
+	f := q.differences(c.Now(), "")
 	limit := f.Limit
 	if err := q.err(); err != nil {
 		return err

@@ -82,6 +82,8 @@ var acts = map[string]inTrail{
 	"POST /admin/v1/webhooks/:id/disable":          {"webhook.disable", nil},
 	"POST /admin/v1/webhooks/:id/test":             {"webhook.test", nil},
 	"POST /admin/v1/webhooks/:id/redeliver":        {"webhook.redeliver", []string{"event_id", "since", "until"}},
+	"POST /ui/differences/import":                  {"differences.import", nil},
+	"POST /ui/reconciliations/upload":              {"day.upload", nil},
 	"POST /logout":                                 {"login.end", nil},
 	"POST /ui/me/sessions/end":                     {"session.end", []string{"id"}},
 	"POST /ui/me/password":                         {"password.change", nil},

@@ -249,6 +249,19 @@ func values() map[string][]string {
 	for _, k := range reconcile.Kinds() {
 		v["kind."] = append(v["kind."], string(k))
 	}
+	v["kindwhat."] = v["kind."]
+	for _, a := range reconcile.Actions() {
+		v["does."] = append(v["does."], string(a))
+	}
+	v["doeswhat."], v["note."] = v["does."], []string{reconcile.NoteComment, reconcile.NoteAssign, reconcile.NoteAct,
+		"row"}
+	for _, o := range reconcile.Outcomes() {
+		v["outcome."], v["st.outcome."] = append(v["outcome."], string(o)), append(v["st.outcome."], string(o))
+	}
+	v["st.cal."] = []string{"CLOSED", "REOPENED"}
+	for _, s := range reconcile.DayStates() {
+		v["st.cal."] = append(v["st.cal."], string(s))
+	}
 	for _, s := range reconcile.Statuses() {
 		v["st.diff."] = append(v["st.diff."], string(s))
 	}

@@ -1,0 +1,236 @@
+package console
+
+import (
+	"bytes"
+	"errors"
+	"html"
+	"mime/multipart"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xuri/excelize/v2"
+
+	"orderd/payment/operators"
+	"orderd/payment/reconcile"
+)
+
+// Whoever closes a month looks at its page: each day must be there, with what it lacks, and lead to its proof.
+func TestTheMonthIsAPage(t *testing.T) {
+	d, date, x := shortDay(t)
+	page := d.ask(Finance, "GET", "/ui/reconciliations?month="+date[:7], "").Body.String()
+	for _, text := range []string{"/ui/reconciliations/" + date + "-ALL", "▲1", "开业前", "未到", "有 1 条差异未处理",
+		"?month=" + date[:5], ".csv?month=" + date[:7], ".xlsx?month=" + date[:7]} {
+		if !strings.Contains(page, text) {
+			t.Errorf("the month lacks %q", text)
+		}
+	}
+	if n := strings.Count(page, `<td data-l="日期">`); n != 32 && n != 31 && n != 29 { // the sums have a row
+		t.Errorf("%d rows", n)
+	}
+	for _, name := range []string{".csv", ".xlsx"} {
+		want(t, d.ask(Finance, "GET", "/ui/reconciliations"+name+"?month="+date[:7], ""), 200, "")
+	}
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations?month=never", "", "Accept", "text/html"), 422, "YYYY-MM")
+	d.Clock.Advance(24 * time.Hour) // the bill of the next day is due, and nobody has asked for it
+	page = d.ask(Finance, "GET", "/ui/reconciliations?month="+date[:7], "").Body.String()
+	if !strings.Contains(page, "缺 1 天") || !strings.Contains(page, "未对账") {
+		t.Error("a day that is missing is left out")
+	}
+	for _, who := range []string{"bea", "carl"} {
+		if _, err := d.books.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+			Reason: "lost", Cause: reconcile.ByOperator(who, "request", "r")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.books.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "all is well",
+		Cause: reconcile.ByOperator("bea", "request", "r")}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations?month="+date[:7], ""), 200, "已关账")
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations/"+date+"-ALL", ""), 200, "第 1 次关账：bea")
+}
+
+// A number that cannot be opened is believed or not; each one of the bridge leads to its rows.
+func TestEveryNumberOfTheBridgeOpensItsRows(t *testing.T) {
+	d, date, x := shortDay(t)
+	at := "/ui/reconciliations/" + date + "-ALL"
+	page := d.ask(Finance, "GET", at, "").Body.String()
+	for _, text := range []string{`href="` + at + `?type=LOCAL_ONLY#diffs"`, "paid_from=" + date,
+		"/admin/v1/reconciliations/" + date + "-ALL/proof"} {
+		if !strings.Contains(page, text) {
+			t.Errorf("the day lacks %q", text)
+		}
+	}
+	ours := regexp.MustCompile(`href="(/ui/orders\?[^"]*paid_from[^"]*)"`).FindStringSubmatch(page)
+	if ours == nil {
+		t.Fatal("our own rows have no link")
+	}
+	want(t, d.ask(Finance, "GET", strings.ReplaceAll(ours[1], "&amp;", "&"), ""), 200, x.OrderNo)
+	for query, shows := range map[string]bool{"?type=LOCAL_ONLY": true, "?type=BILL_ONLY": false, "?status=OPEN": true,
+		"?status=RESOLVED": false, "?across=1": true} {
+		w := d.ask(Finance, "GET", at+query, "")
+		want(t, w, 200, "")
+		if strings.Contains(w.Body.String(), uiDiffs+"/"+x.ID) != shows {
+			t.Errorf("%s shows it: %v", query, !shows)
+		}
+	}
+}
+
+// A person who is offered what is then refused does not know which of the two is right.
+func TestADifferenceIsAPage(t *testing.T) {
+	d, _, x := shortDay(t)
+	bea := reconcile.ByOperator("bea", "request", "r")
+	if _, err := d.books.Assign(t.Context(), reconcile.Assign{ID: x.ID, To: "carl", Cause: bea}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.books.Comment(t.Context(), reconcile.Comment{ID: x.ID, Text: "<b>asked</b>",
+		Cause: bea}); err != nil {
+		t.Fatal(err)
+	}
+	w := d.ask(Finance, "GET", uiDiffs+"/"+x.ID, "")
+	for _, text := range []string{"&lt;b&gt;asked&lt;/b&gt;", "carl", "核销", "不动钱", "我方有这笔付款"} {
+		want(t, w, 200, text)
+	}
+	if strings.Contains(w.Body.String(), "等待次日账单") {
+		t.Error("it offers to wait for a bill that cannot explain it")
+	}
+	for query, shows := range map[string]bool{"": true, "?assignee=carl": true, "?assignee=-": false,
+		"?age_days=2": false, "?status=RESOLVED": false, "?status=": true, "?type=LOCAL_ONLY": true} {
+		w := d.ask(Finance, "GET", uiDiffs+query, "")
+		want(t, w, 200, "")
+		if strings.Contains(w.Body.String(), uiDiffs+"/"+x.ID) != shows {
+			t.Errorf("%q shows it: %v", query, !shows)
+		}
+	}
+	want(t, d.ask(Finance, "GET", uiDiffs+"/"+strings.Repeat("0", 32), "", "Accept", "text/html"), 404, "")
+}
+
+// give posts a form with files and texts, as a browser does.
+func (b *browser) give(t *testing.T, path string, fields map[string]string) *httptest.ResponseRecorder {
+	t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for name, text := range fields {
+		part, err := form.CreateFormFile(name, "file")
+		if err == nil {
+			_, err = part.Write([]byte(text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := form.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("POST", path, &body)
+	r.Host = "127.0.0.1:9090"
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	for name, value := range b.cookies {
+		r.Header.Add("Cookie", name+"="+value)
+	}
+	w := httptest.NewRecorder()
+	b.d.ServeHTTP(w, r)
+	return w
+}
+
+// A workbook is shown before it is done, also to whoever has only a browser; what is written off asks for the
+// password, and what is no workbook is named.
+func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
+	d, _, x := shortDay(t)
+	b := d.browser(t, "ann", Finance)
+	want(t, b.get(uiDiffs+"/import"), 200, "试运行")
+	book, err := excelize.OpenReader(b.get("/admin/v1/differences/work.xlsx").Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer book.Close()
+	rows, err := book.GetRows("Work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := map[string]string{"action": "核销 WRITE_OFF", "reason": "lost", "comment": "asked"}
+	for i, title := range rows[0] {
+		cell, _ := excelize.CoordinatesToCellName(i+1, 2)
+		for name, text := range fill {
+			if strings.HasSuffix(title, " "+name) {
+				err = errors.Join(err, book.SetCellValue("Work", cell, text))
+			}
+		}
+	}
+	var filled bytes.Buffer
+	if err = errors.Join(err, book.Write(&filled)); err != nil {
+		t.Fatal(err)
+	}
+	d.Clock.Advance(operators.ProvedFor + time.Minute)
+	notes := func() int {
+		all, err := d.books.Notes(t.Context(), x.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all[x.ID])
+	}
+	w := b.give(t, uiDiffs+"/import", map[string]string{"workbook": filled.String()})
+	want(t, w, 200, "将执行")
+	want(t, w, 200, provePassword)
+	again := html.UnescapeString(hidden(t, w.Body.String(), "again"))
+	want(t, b.give(t, uiDiffs+"/import", map[string]string{"again": again, provePassword: "wrong"}), 200, "不正确")
+	if notes() != 0 {
+		t.Error("it was done before anybody said so")
+	}
+	for range 2 {
+		want(t, b.give(t, uiDiffs+"/import", map[string]string{"again": again, provePassword: password}), 200, "已执行")
+	}
+	if notes() != 2 {
+		t.Errorf("%d notes", notes())
+	}
+	if got, err := d.books.Difference(t.Context(), x.ID); err != nil || got.ProposedBy != "ann" ||
+		got.Status != reconcile.StatusOpen {
+		t.Errorf("%+v %v", got, err)
+	}
+	want(t, b.give(t, uiDiffs+"/import", map[string]string{"workbook": "\xb4\xa6\xc0\xed"}), 422, "GBK")
+	want(t, b.get(uiBooks+"/upload"), 200, `name="bill"`)
+	want(t, b.give(t, uiBooks+"/upload", map[string]string{"bill_date": reconcile.Day(d.Clock.Now()), "reason": "x",
+		"bill": "<html>"}), 303, "")
+}
+
+// What finance does by a form is what the API does: nothing else is offered, and two people stay two.
+func TestFinanceWorksByForms(t *testing.T) {
+	d, date, x := shortDay(t)
+	one, two := d.browser(t, "ann", Finance), d.browser(t, "ben", Finance)
+	at := uiDiffs + "/" + x.ID
+	want(t, one.get(at), 200, `data-act="diff.resolve"`)
+	want(t, one.post(at+"/assign", "assignee", "carl", "from", ""), 303, "")
+	want(t, one.post(at+"/comment", "text", "asked the bank"), 303, "")
+	want(t, one.get(at), 200, "asked the bank")
+	form := one.get(at + "/resolve").Body.String()
+	if strings.Contains(form, "APPLY_PAYMENT") || !strings.Contains(form, "不动钱") {
+		t.Error("the form offers what this difference does not allow, or does not say what will happen")
+	}
+	seen := hidden(t, form, "seen")
+	off := []string{"action", "WRITE_OFF", "reason", "lost", "seen", seen}
+	for _, b := range []*browser{one, one, two} {
+		b.post(at+"/resolve", append(off, provePassword, password)...)
+	}
+	got, err := d.books.Difference(t.Context(), x.ID)
+	if err != nil || got.Status != reconcile.StatusWrittenOff || got.ProposedBy != "ann" || got.ResolvedBy != "ben" {
+		t.Fatalf("%+v %v", got, err)
+	}
+	want(t, one.get(at+"/resolve"), 200, "差异已结束")
+	day := uiBooks + "/" + date + "-ALL"
+	want(t, one.get(day), 200, `data-act="day.close"`)
+	want(t, one.post(day+"/close", "reason", "all is well"), 303, "")
+	if page := one.get(day).Body.String(); !strings.Contains(page, "第 1 次关账：ann") ||
+		strings.Contains(page, `data-act="day.close"`) {
+		t.Error("the day is not closed, or can be closed twice")
+	}
+	acts := strings.Join(d.acted(t), "\n")
+	for _, line := range []string{"ann difference.assign", "ann difference.comment", "ben difference.resolve",
+		"ann day.close"} {
+		if !strings.Contains(acts, line) {
+			t.Errorf("the audit trail lacks %s", line)
+		}
+	}
+}

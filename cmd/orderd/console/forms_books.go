@@ -1,0 +1,160 @@
+package console
+
+import (
+	"cmp"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/payment"
+	"orderd/payment/reconcile"
+)
+
+// bookActs are finance's: about a day, and about a difference.
+func (c *console) bookActs() []act {
+	text := func(name string) field { return field{name: name, kind: asHidden, need: true} }
+	return []act{
+		{name: "day.run", path: uiBooks + "/:id/run", route: "POST /admin/v1/reconciliations",
+			waits: true, fields: []field{text("bill_date"), text("bill_type"), withReason},
+			show: c.daySubject(nil)},
+		{name: "day.confirm", path: uiBooks + "/:id/confirm", route: "POST /admin/v1/reconciliations/:id/confirm",
+			fields: []field{text("sha1"), withReason},
+			show: c.daySubject(func(s *reconcile.Stored, sha1 string) string {
+				if sha1 == "" || s.Source == reconcile.SourceWeChat {
+					return "off.nofile"
+				}
+				return ""
+			})},
+		{name: "day.close", path: uiBooks + "/:id/close", route: "POST /admin/v1/reconciliations/:id/close",
+			fields: []field{withReason}, show: c.daySubject(func(s *reconcile.Stored, _ string) string {
+				if !readyToClose(s) {
+					return "off.notready"
+				}
+				return ""
+			})},
+		{name: "diff.assign", path: uiDiffs + "/:id/assign", route: "POST /admin/v1/differences/:id/assign",
+			fields: []field{{name: "assignee", kind: asText, most: 64}, {name: "from", kind: asHidden}},
+			show:   c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
+				return map[string]any{"assignee": strings.TrimSpace(form["assignee"]), "from": form["from"]}, nil
+			}},
+		{name: "diff.comment", path: uiDiffs + "/:id/comment", route: "POST /admin/v1/differences/:id/comments",
+			fields: []field{{name: "text", kind: asReason, need: true, most: 500}}, show: c.differenceSubject},
+		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
+			danger: true, stepUp: c.writesOff,
+			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},
+			show:   c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
+				return map[string]any{"action": form["action"], "reason": form["reason"], "version": form["seen"]}, nil
+			}},
+	}
+}
+
+// writesOff reports that what is posted writes a difference off: the password is then asked for once more.
+func (c *console) writesOff(ctx echo.Context) (bool, error) {
+	form, err := readForm(ctx)
+	return form.Get("action") == string(reconcile.WriteOff), err
+}
+
+// readyToClose reports that nothing of a day is open, as far as its page knows: CloseDay judges.
+func readyToClose(s *reconcile.Stored) bool {
+	return s.State == "done" && s.Result != nil && s.Counts && s.Result.Open == 0 && s.Result.Pending == 0
+}
+
+// daySubject is a day as what an act is about: it need not have been reconciled. off says why the act
+// cannot be done, by the day and by the file that waits for a second person; nil: it always can.
+func (c *console) daySubject(off func(s *reconcile.Stored, sha1 string) string) func(echo.Context) (subject, error) {
+	return func(ctx echo.Context) (subject, error) {
+		id := ctx.Param("id")
+		date, kind := id, string(payment.BillAll)
+		if len(id) > len("2006-01-02-") {
+			date, kind = id[:10], id[11:]
+		}
+		all, err := c.Reconciler.Files(ctx.Request().Context(), id)
+		if err != nil {
+			return subject{}, reconcileError(err)
+		}
+		s, err := c.Reconciler.Show(ctx.Request().Context(), id)
+		if err != nil && off != nil {
+			return subject{}, reconcileError(err)
+		}
+		sha1, given := "", ""
+		for _, f := range all {
+			if f.Source == reconcile.SourceFile && f.ConfirmedBy == "" && len(f.GivenBy) > 0 {
+				sha1, given = f.SHA1, strings.Join(f.GivenBy, ", ")
+			}
+		}
+		l := languageOf(ctx.Request())
+		v := subject{back: uiBooks + "/" + id,
+			values: map[string]string{"bill_date": date, "bill_type": kind, "sha1": sha1},
+			facts:  []fact{{"c.day", date, false}, {"c.bill", kind, false}}}
+		if err == nil {
+			v.facts = append(v.facts, fact{"c.state", l.look("day", s.State).Word, false})
+		} else {
+			v.back = uiBooks
+		}
+		if s.Result != nil {
+			v.facts = append(v.facts, fact{"c.open", strconv.FormatInt(s.Result.Open, 10), false},
+				fact{"c.waiting", strconv.FormatInt(s.Result.Pending, 10), false})
+		}
+		if sha1 != "" && off != nil {
+			v.facts = append(v.facts, fact{"day.given", given + " " + sha1, true})
+		}
+		if off != nil {
+			v.off = off(&s, sha1)
+		}
+		return v, nil
+	}
+}
+
+// dayLinks are the acts that a day allows.
+func (c *console) dayLinks(ctx echo.Context, v *dayView) []link {
+	names := []string{"day.run"}
+	for _, f := range v.Files {
+		if f.Source == reconcile.SourceFile && f.ConfirmedBy == "" && v.Day.Source != reconcile.SourceWeChat {
+			names = append(names, "day.confirm")
+			break
+		}
+	}
+	if v.Day.Type == payment.BillAll && readyToClose(v.Day) && (v.Closing == nil || v.Closing.Reopened) {
+		names = append(names, "day.close")
+	}
+	return c.links(ctx, []string{v.Day.ID()}, names...)
+}
+
+// differenceSubject is a difference as what an act is about, with what will happen by each action.
+func (c *console) differenceSubject(ctx echo.Context) (subject, error) {
+	d, err := c.Reconciler.Difference(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil {
+		return subject{}, reconcileError(err)
+	}
+	l := languageOf(ctx.Request())
+	s := subject{back: uiDiffs + "/" + d.ID, choices: map[string][]choice{},
+		values: map[string]string{"seen": d.Version(), "from": d.Assignee, "assignee": d.Assignee},
+		facts: []fact{{"c.kind", l.word("kind." + string(d.Kind)), false}, {"c.day", d.Date, false},
+			{"c.state", l.look("diff", d.Status).Word, false}, {"c.ref", d.Ref, true}, {"c.order", d.OrderNo, true},
+			{"c.diff", yuan(d.Diff()), false}, {"c.assignee", cmp.Or(d.Assignee, l.word("diff.nobody")), false}}}
+	if d.ProposedBy != "" {
+		s.facts = append(s.facts,
+			fact{"c.writeoff", l.word("diff.proposed", d.ProposedBy) + " " + d.ProposedWhy, false})
+	}
+	if !strings.HasSuffix(ctx.Path(), "/resolve") {
+		return s, nil
+	}
+	for _, a := range d.Allowed() {
+		s.choices["action"] = append(s.choices["action"], choice{string(a), "does." + string(a)})
+		s.facts = append(s.facts, fact{"does." + string(a), l.word("doeswhat." + string(a)), false})
+	}
+	if len(s.choices["action"]) == 0 {
+		s.off = "off.ended"
+	}
+	return s, nil
+}
+
+// differenceLinks are the acts that a difference allows.
+func (c *console) differenceLinks(ctx echo.Context, d *reconcile.Difference) []link {
+	names := []string{"diff.comment"}
+	if len(d.Allowed()) > 0 {
+		names = []string{"diff.resolve", "diff.assign", "diff.comment"}
+	}
+	return c.links(ctx, []string{d.ID}, names...)
+}

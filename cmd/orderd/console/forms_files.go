@@ -1,0 +1,163 @@
+package console
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/order/orderhttp"
+	"orderd/payment/reconcile"
+)
+
+// fileForms are the forms that take a file: a workbook that was filled in, and a bill.
+func (c *console) fileForms() []route {
+	return []route{
+		{http.MethodGet, uiDiffs + "/import", Finance, c.importPage},
+		{http.MethodPost, uiDiffs + "/import", Finance, c.importPosted},
+		{http.MethodGet, uiBooks + "/upload", Finance, c.uploadPage},
+		{http.MethodPost, uiBooks + "/upload", Finance, c.uploadPosted},
+	}
+}
+
+// importView is the page on which a workbook is given back: what it would do, and the button that does
+// it; the file comes along in the form, so that nothing is kept here in between.
+type importView struct {
+	Done    *reconcile.Imported // nil before a file was given
+	File    string              // in base64, to be done; "" where nothing is left to do
+	Prove   bool                // the password is asked for: something is written off
+	Problem string
+	Counts  []importCount
+}
+
+// importCount is how many steps came to the same.
+type importCount struct {
+	Outcome reconcile.Outcome
+	N       int
+}
+
+// importPage is GET /ui/differences/import.
+func (c *console) importPage(ctx echo.Context) error { return c.show(ctx, "import", importView{}) }
+
+// importForm is what is posted: a file to look at, or one that was looked at and shall be done.
+type importForm struct {
+	file     []byte
+	apply    bool
+	password string
+}
+
+// readImport reads the form, multipart/form-data: a file has no other way.
+func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
+	const most = 2*reconcile.MaxImport + maxField // in base64 a file grows by a third
+	r := ctx.Request()
+	r.Body = http.MaxBytesReader(ctx.Response(), r.Body, most)
+	form, err := r.MultipartReader()
+	if err != nil {
+		return f, fail(orderhttp.CodeUnsupportedMedia, "A form with a file is wanted.")
+	}
+	for {
+		part, err := form.NextPart()
+		if errors.Is(err, io.EOF) {
+			return f, nil
+		}
+		if err != nil {
+			return f, uploadError(err)
+		}
+		text, err := io.ReadAll(part)
+		if err != nil {
+			return f, uploadError(err)
+		}
+		switch part.FormName() {
+		case "workbook":
+			f.file = text
+		case "again":
+			if f.file, err = base64.StdEncoding.DecodeString(string(text)); err != nil {
+				return f, fail(orderhttp.CodeMalformed, "The file did not come back as it was.")
+			}
+			f.apply = true
+		case provePassword:
+			f.password = string(text)
+		default:
+			return f, fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
+		}
+	}
+}
+
+// importPosted is POST /ui/differences/import: a dry run of the file that is given and, once the person
+// has seen that and says so, the import itself.
+func (c *console) importPosted(ctx echo.Context) error {
+	f, err := c.readImport(ctx)
+	if err != nil {
+		return err
+	}
+	dry, err := c.imported(ctx, f.file, false)
+	if err != nil {
+		return c.importRefused(ctx, err)
+	}
+	v := importView{Done: &dry, Prove: writesOffAny(&dry) && !sessionOf(ctx).Proved(c.Now())}
+	if f.apply && v.Prove {
+		if err := c.Logins.Prove(ctx.Request().Context(), sessionOf(ctx), f.password); err != nil {
+			if _, v.Problem, err = c.refused(ctx, err); err != nil {
+				return err
+			}
+			f.apply = false
+		}
+	}
+	if f.apply {
+		done, err := c.imported(ctx, f.file, true)
+		if err != nil {
+			return err
+		}
+		v = importView{Done: &done}
+	}
+	if dry.Counts[reconcile.OutcomePlanned] > 0 && v.Done.DryRun {
+		v.File = base64.StdEncoding.EncodeToString(f.file)
+	}
+	for _, o := range reconcile.Outcomes() {
+		if n := v.Done.Counts[o]; n > 0 {
+			v.Counts = append(v.Counts, importCount{o, n})
+		}
+	}
+	return c.show(ctx, "import", v)
+}
+
+// importRefused says on the page what is wrong with a file.
+func (c *console) importRefused(ctx echo.Context, err error) error {
+	var failure *orderhttp.Failure
+	if !errors.As(err, &failure) || failure.Code != orderhttp.CodeValidation {
+		return err
+	}
+	body, err := c.render(ctx, "import", importView{Problem: failure.Text.En})
+	if err != nil {
+		return err
+	}
+	return ctx.HTMLBlob(http.StatusUnprocessableEntity, body)
+}
+
+// writesOffAny reports that something would be written off.
+func writesOffAny(dry *reconcile.Imported) bool {
+	return slices.ContainsFunc(dry.Rows, func(r reconcile.ImportRow) bool {
+		return slices.ContainsFunc(r.Steps, func(s reconcile.ImportStep) bool {
+			return s.What == reconcile.NoteAct && s.Word == string(reconcile.WriteOff) &&
+				s.Outcome == reconcile.OutcomePlanned
+		})
+	})
+}
+
+// uploadPage is GET /ui/reconciliations/upload.
+func (c *console) uploadPage(ctx echo.Context) error {
+	return c.show(ctx, "upload", map[string]any{"Day": reconcile.Day(c.Now().AddDate(0, 0, -1))})
+}
+
+// uploadPosted is POST /ui/reconciliations/upload: a bill by hand, as by the API.
+func (c *console) uploadPosted(ctx echo.Context) error {
+	q, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	setDone(ctx, "day.run.accepted")
+	return see(ctx, uiBooks+"/"+reconcile.ID(q.Date, q.Type))
+}
