@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -102,8 +103,7 @@ func (w *listed) pages(routes []string) []string {
 		pageBaseline + "?created_from=" + w.now.AddDate(0, 0, -14).Format(time.DateOnly) + "&created_to=" +
 			w.now.AddDate(0, 0, -7).Format(time.DateOnly), "/ui/search?q=" + no, "/ui/search?q=c6"}
 	for _, path := range routes {
-		live := strings.HasPrefix(path, "/ui/events")
-		if live || strings.HasSuffix(path, ".csv") || strings.HasSuffix(path, ".xlsx") || strings.HasSuffix(path, ".zip") {
+		if strings.HasPrefix(path, "/ui/events") || slices.Contains(files, filepath.Ext(path)) {
 			continue // a stream, or a file of everything
 		}
 		sku := strings.Contains(path, "/stock/") || strings.Contains(path, "/gates/")
@@ -123,6 +123,9 @@ func (w *listed) pages(routes []string) []string {
 	return slices.Compact(all)
 }
 
+// files are the extensions of what is no page.
+var files = []string{".csv", ".xlsx", ".zip"}
+
 // number is that of the i-th order.
 func (w *listed) number(i int) string {
 	first := (i-1)/listPiece*listPiece + 1
@@ -139,11 +142,13 @@ func (w *listed) acts(ctx context.Context, db *sqldb.DB) error {
 		err := db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 			var args []any
 			for i := from + 1; i <= from+rows; i++ {
-				args = append(args, i, fmt.Sprint(i), 0, w.now.Add(-listSpan).UnixMilli()+int64(i), fmt.Sprint("p", i%7),
-					"admin", "127.0.0.1", "", "order.close", w.number(i), "because", "", "", "", "", "", "", "")
+				at := w.now.Add(-listSpan).UnixMilli() + int64(i)
+				args = append(args, i, fmt.Sprint(i), 0, at, fmt.Sprint("p", i%7), "admin", "127.0.0.1", "",
+					"order.close", w.number(i), "because", "", "", "", "", "", "", "")
 			}
-			return tx.InsertRows(ctx, `INSERT INTO trail (seq, act, step, at, actor, role, address, session, action, target,
-  reason, asked, outcome, was, became, request_id, prev_sha256, sha256) VALUES`, 18, args)
+			return tx.InsertRows(ctx, `INSERT INTO trail
+  (seq, act, step, at, actor, role, address, session, action, target, reason, asked, outcome, was, became,
+   request_id, prev_sha256, sha256) VALUES`, 18, args)
 		})
 		if err != nil {
 			return fmt.Errorf("the audit trail: %w", err)
