@@ -754,6 +754,7 @@ var words = map[string][2]string{
 	"health.name":      {"名称", "Name"},
 	"health.value":     {"值", "Value"},
 	"health.origin":    {"来源", "From"},
+	"health.env":       {"环境变量", "environment"},
 	"health.default":   {"默认", "default"},
 	"hooks.types":      {"事件", "Events"},
 	"hooks.failing":    {"失败开始于", "Failing since"},
