@@ -842,7 +842,7 @@ var words = map[string][2]string{
 	"event.refund.unknown_said": {"退款未发生（第一人）", "did not happen, first person"},
 
 	"refunds.which": {"待审批、需人工、进行中的退款。", "Those to approve, those that need a person, and those under way."},
-	"refunds.two": {"大额退款须两人：各用自己的令牌执行同一操作。",
+	"refunds.two": {"大额退款须两人：各用自己的账号执行同一操作。",
 		"A sum for two people is approved, or settled by hand, by two: each does the same with a token " +
 			"of their own."},
 	"goods.none":     {"无", "none"},
