@@ -27,7 +27,7 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		Settings: []Setting{{"ORDERD_DSN", "mysql:u:***@db/orderd", "environment"}}}
 	page := html.UnescapeString(d.ask(Admin, "GET", "/ui/health", "").Body.String())
 	for _, text := range []string{"timeouts run on", "需要留意", "v1.2.3", "abcdef", "本程序为 25", "differs by 3m",
-		"run NTP", "mysql:u:***@db/orderd", "environment",
+		"run NTP", "mysql:u:***@db/orderd", "环境变量",
 		`<span title="需要留意"><i class="warn" aria-hidden="true">▲</i>Redis</span>`} {
 		if !strings.Contains(page, text) {
 			t.Errorf("no %q: %s", text, page)

@@ -843,7 +843,7 @@ var words = map[string][2]string{
 
 	"refunds.which": {"待审批、需人工、进行中的退款。", "Those to approve, those that need a person, and those under way."},
 	"refunds.two": {"大额退款须两人：各用自己的账号执行同一操作。",
-		"A sum for two people is approved, or settled by hand, by two: each does the same with a token " +
+		"A sum for two people is approved, or settled by hand, by two: each does the same with an account " +
 			"of their own."},
 	"goods.none":     {"无", "none"},
 	"goods.back":     {"回库存", "go back to the shelf"},
