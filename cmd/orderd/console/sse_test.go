@@ -212,3 +212,16 @@ func TestSlowStreamIsEnded(t *testing.T) {
 		t.Error("it is not told that it ended")
 	}
 }
+
+// A page on which secrets are typed or shown has no script that talks to the service.
+func TestPagesOfSecretsHearNothing(t *testing.T) {
+	d := newDesk(t)
+	b := d.browser(t, "adam", Admin)
+	for path, live := range map[string]bool{"/ui/me": false, "/ui/me/password": false, "/ui/me/totp": false, "/": true,
+		"/ui/webhooks/new": false} {
+		page := b.get(path)
+		if page.Code != http.StatusOK || strings.Contains(page.Body.String(), "data-live") != live {
+			t.Errorf("%s: %d, live: %t", path, page.Code, !live)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"text/template/parse"
 	"time"
@@ -287,6 +288,9 @@ func (c *console) nav(role Role, at string, signedIn bool) []navItem {
 	return mine
 }
 
+// quietPages ask for secrets or show them: the script sends nothing from there, and nothing changes under them.
+var quietPages = []string{"login", "prove", "setup", "link", "secret", "me", "password", "totp", "act"}
+
 // addPulse adds to a page what it shows of the whole.
 func (c *console) addPulse(ctx echo.Context, f *frame, name string) {
 	if f.Nav == nil {
@@ -295,7 +299,7 @@ func (c *console) addPulse(ctx echo.Context, f *frame, name string) {
 	p := c.pulse(ctx.Request().Context())
 	role, _ := ctx.Get(roleKey).(Role)
 	f.Counts, f.Lights = c.countsOf(p, role), p.Lights
-	if c.Feed != nil {
+	if c.Feed != nil && !slices.Contains(quietPages, name) {
 		f.Live, f.Watch = uiEvents, c.watchOf(ctx, name)
 	}
 }
