@@ -157,11 +157,12 @@ func (w *listed) acts(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
-// measure asks for each page so many times, all of them in turn, and prints the medians.
+// measure asks for each page so many times, all of them in turn, and prints the medians. The page of what this
+// world has not is a 404, and is measured as well.
 func (k *pagesCmd) measure(h http.Handler, paths []string, rounds int) error {
 	rounds = max(rounds, 1)
 	took := make([][]time.Duration, len(paths))
-	sizes := make([]int, len(paths))
+	sizes, status := make([]int, len(paths)), make([]int, len(paths))
 	for n := range rounds + 1 { // the first fills the caches
 		for i, path := range paths {
 			r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -170,10 +171,10 @@ func (k *pagesCmd) measure(h http.Handler, paths []string, rounds int) error {
 			rec := httptest.NewRecorder()
 			begin := time.Now()
 			h.ServeHTTP(rec, r)
-			if rec.Code != http.StatusOK && rec.Code != http.StatusSeeOther {
+			if rec.Code >= http.StatusInternalServerError {
 				return fmt.Errorf("%s: %d %.300s", path, rec.Code, rec.Body)
 			}
-			sizes[i] = rec.Body.Len()
+			sizes[i], status[i] = rec.Body.Len(), rec.Code
 			if n > 0 {
 				took[i] = append(took[i], time.Since(begin))
 			}
@@ -182,11 +183,11 @@ func (k *pagesCmd) measure(h http.Handler, paths []string, rounds int) error {
 	base := took[slices.Index(paths, pageBaseline)]
 	slices.Sort(base)
 	var slow []error
-	bench.Header("page", "bytes", "median", "slowest", "of "+pageBaseline)
+	bench.Header("page", "status", "bytes", "median", "slowest", "of "+pageBaseline)
 	for i, path := range paths {
 		slices.Sort(took[i])
 		median := took[i][len(took[i])/2]
-		bench.Row("`"+path+"`", sizes[i], median, took[i][len(took[i])-1],
+		bench.Row("`"+path+"`", status[i], sizes[i], median, took[i][len(took[i])-1],
 			fmt.Sprintf("%.1f ×", float64(median)/float64(base[len(base)/2])))
 		if median > k.Most {
 			slow = append(slow, fmt.Errorf("%s takes %s", path, median))
