@@ -2,12 +2,14 @@ package sheet
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,8 +19,9 @@ import (
 // to do.
 var ErrNoWorkbook = errors.New("this is no workbook (.xlsx)")
 
-// Read is a cell of a workbook that people have filled in. Formula says that it is computed: what
-// stands in Text then is what some program has made of it last.
+// Read is a cell of a workbook that people have filled in. Formula says that it is computed, by its
+// own formula or as a part of what another one gives: what stands in Text then is what some program
+// has made of it last.
 type Read struct {
 	Text    string
 	Formula bool
@@ -26,16 +29,16 @@ type Read struct {
 
 // Most bounds what is read of a workbook, so that a small file cannot become a large one.
 type Most struct {
-	Rows    int // of the sheet, with the header
+	Rows    int // of the sheet, with the header, up to the last one with something in it
 	Columns int // further ones are passed over
 	Bytes   int // of what is unpacked, of each part of the file that is read
 	Cell    int // bytes of the text of a cell
 }
 
 // ReadXLSX reads a sheet of a workbook, by its name, row by row from the first: texts as they are,
-// numbers and times as the file has them. Rows that are empty, and cells, are given as such: the
-// index of a row is its number less 1. Only what is needed is unpacked, as a stream, and within
-// most. Errors match ErrNoWorkbook or ErrTooLong.
+// numbers and times as the file has them. Rows that are empty, and cells, are given as such up to the
+// last one in which something stands: the index of a row is its number less 1. Only what is needed is
+// unpacked, as a stream, and within most. Errors match ErrNoWorkbook or ErrTooLong.
 func ReadXLSX(file []byte, name string, most Most) ([][]Read, error) {
 	if err := looksLike(file); err != nil {
 		return nil, err
@@ -63,8 +66,22 @@ func ReadXLSX(file []byte, name string, most Most) ([][]Read, error) {
 	return b.sheet(at)
 }
 
-// mostParts is how many files a workbook may be packed of; one of ours has a dozen.
-const mostParts = 1000
+const (
+	// mostParts is how many files a workbook may be packed of; one of ours has a dozen.
+	mostParts = 1000
+	// mostDepth is how deep elements may lie in each other; in a sheet of Excel it is eleven.
+	mostDepth = 16
+	// mostToken bounds a tag with its attributes, and a text between two tags, in bytes: each
+	// attribute takes many times its bytes of memory. The longest text of a cell has 32,767 characters
+	// of at most three.
+	mostToken = 256 << 10
+	// mostAreas is how many formulas may fill more than their cell: each cell is held against each.
+	mostAreas = 1000
+	// lastRow is the last row that a sheet can have (Excel specifications and limits).
+	lastRow = 1 << 20
+	// sheetsNamed is how many sheets are named to whoever gives a workbook without ours.
+	sheetsNamed = 10
+)
 
 // looksLike says of what is no ZIP what it is.
 func looksLike(file []byte) error {
@@ -92,10 +109,63 @@ type reading struct {
 	parts map[string]*zip.File
 	most  Most
 	texts []string // those that cells share, by their numbers
+	areas []area   // that formulas of other cells fill
+}
+
+// area is a rectangle of cells, from 0 on, with its last row and column.
+type area struct{ row, column, lastRow, lastColumn int }
+
+// areaOf reads a reference such as B2:C9; a cell alone is no area.
+func areaOf(ref string) (area, bool) {
+	from, to, two := strings.Cut(ref, ":")
+	digits := func(name string) int {
+		n, err := strconv.Atoi(strings.TrimLeft(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+		if err != nil {
+			return -1
+		}
+		return n - 1
+	}
+	a := area{digits(from), columnOf(from, -1), digits(to), columnOf(to, -1)}
+	return a, two && from != to && a.row >= 0 && a.column >= 0
+}
+
+// stream is the tokens of a part.
+type stream struct {
+	*xml.Decoder
+	from  *bufio.Reader
+	left  int // bytes that the token may still have
+	depth int
+}
+
+// ReadByte gives the next byte of a token that is not too long.
+func (s *stream) ReadByte() (byte, error) {
+	if s.left--; s.left < 0 {
+		return 0, fmt.Errorf("%w: a tag or a text has more than %d bytes", ErrTooLong, mostToken)
+	}
+	return s.from.ReadByte()
+}
+
+// Read is what xml.NewDecoder asks for; it reads by ReadByte.
+func (s *stream) Read(p []byte) (int, error) { return s.from.Read(p) }
+
+// Token gives the next token, within bounds.
+func (s *stream) Token() (xml.Token, error) {
+	s.left = mostToken
+	t, err := s.Decoder.Token()
+	switch t.(type) {
+	case xml.StartElement:
+		s.depth++
+	case xml.EndElement:
+		s.depth--
+	}
+	if err == nil && s.depth > mostDepth {
+		err = fmt.Errorf("%w: elements lie more than %d deep", ErrTooLong, mostDepth)
+	}
+	return t, err
 }
 
 // open unpacks a part as a stream of XML, no more of it than is allowed.
-func (b *reading) open(name string) (*xml.Decoder, func(), error) {
+func (b *reading) open(name string) (*stream, func(), error) {
 	f := b.parts[name]
 	if f == nil {
 		return nil, nil, fmt.Errorf("%w: it lacks %s", ErrNoWorkbook, name)
@@ -107,13 +177,14 @@ func (b *reading) open(name string) (*xml.Decoder, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %s cannot be unpacked: %w", ErrNoWorkbook, name, err)
 	}
-	d := xml.NewDecoder(io.LimitReader(r, int64(b.most.Bytes)))
-	d.Strict = true
-	return d, func() { _ = r.Close() }, nil
+	s := &stream{from: bufio.NewReader(io.LimitReader(r, int64(b.most.Bytes)))}
+	s.Decoder = xml.NewDecoder(s)
+	s.Strict = true
+	return s, func() { _ = r.Close() }, nil
 }
 
 // each gives the start of every element of a part to do, until it says to stop.
-func (b *reading) each(name string, do func(*xml.Decoder, xml.StartElement) error) error {
+func (b *reading) each(name string, do func(*stream, xml.StartElement) error) error {
 	d, done, err := b.open(name)
 	if err != nil {
 		return err
@@ -148,10 +219,12 @@ func attr(e xml.StartElement, name string) string {
 // find gives the parts of a sheet and of the shared texts, "" without any.
 func (b *reading) find(name string) (at, texts string, err error) {
 	const book, rels = "xl/workbook.xml", "xl/_rels/workbook.xml.rels"
-	id, names := "", []string{}
-	err = b.each(book, func(_ *xml.Decoder, e xml.StartElement) error {
+	id, names, sheets := "", []string{}, 0
+	err = b.each(book, func(_ *stream, e xml.StartElement) error {
 		if e.Name.Local == "sheet" {
-			names = append(names, attr(e, "name"))
+			if sheets++; sheets <= sheetsNamed {
+				names = append(names, attr(e, "name"))
+			}
 			if attr(e, "name") == name {
 				id = attr(e, "id")
 			}
@@ -159,12 +232,13 @@ func (b *reading) find(name string) (at, texts string, err error) {
 		return nil
 	})
 	if err == nil && id == "" {
-		err = fmt.Errorf("%w of ours: it has no sheet named %s, but %.100q", ErrNoWorkbook, name, names)
+		err = fmt.Errorf("%w of ours: it has no sheet named %s, but %d, such as %.100q", ErrNoWorkbook, name, sheets,
+			names)
 	}
 	if err != nil {
 		return "", "", err
 	}
-	err = b.each(rels, func(_ *xml.Decoder, e xml.StartElement) error {
+	err = b.each(rels, func(_ *stream, e xml.StartElement) error {
 		target := attr(e, "Target")
 		if !strings.HasPrefix(target, "/") {
 			target = path.Join("xl", target)
@@ -184,7 +258,7 @@ func (b *reading) find(name string) (at, texts string, err error) {
 
 // shared reads the texts that cells share.
 func (b *reading) shared(name string) error {
-	return b.each(name, func(d *xml.Decoder, e xml.StartElement) error {
+	return b.each(name, func(d *stream, e xml.StartElement) error {
 		if e.Name.Local != "si" {
 			return nil
 		}
@@ -196,7 +270,7 @@ func (b *reading) shared(name string) error {
 
 // text reads the text of the element that d is in: all of its t, but for those of how it is
 // pronounced.
-func (b *reading) text(d *xml.Decoder) (string, error) {
+func (b *reading) text(d *stream) (string, error) {
 	var text strings.Builder
 	depth, in, spoken := 1, false, 0
 	for depth > 0 {
@@ -225,18 +299,35 @@ func (b *reading) text(d *xml.Decoder) (string, error) {
 	return text.String(), nil
 }
 
-// sheet reads the rows.
+// sheet reads the rows. One in which nothing stands, such as one that somebody has only coloured,
+// is none.
 func (b *reading) sheet(name string) (rows [][]Read, err error) {
-	err = b.each(name, func(d *xml.Decoder, e xml.StartElement) error {
+	row, next := 0, 0 // the number of the row, from 1, and the column after the last one
+	var cells []Read
+	err = b.each(name, func(d *stream, e xml.StartElement) error {
 		switch e.Name.Local {
 		case "row":
-			row := len(rows) + 1
+			n, err := row+1, error(nil)
 			if text := attr(e, "r"); text != "" {
-				n, err := strconv.Atoi(text)
-				if err != nil || n < row {
-					return fmt.Errorf("%w: a row is numbered %.20q", ErrNoWorkbook, text)
-				}
-				row = n
+				n, err = strconv.Atoi(text)
+			}
+			if err != nil || n <= row || n > lastRow {
+				return fmt.Errorf("%w: a row is numbered %.20q", ErrNoWorkbook, attr(e, "r"))
+			}
+			row, next, cells = n, 0, nil
+		case "c":
+			if row == 0 {
+				return fmt.Errorf("%w: a cell is in no row", ErrNoWorkbook)
+			}
+			column := columnOf(attr(e, "r"), next)
+			cell, err := b.cell(d, attr(e, "t"))
+			if err != nil || column < next || column >= b.most.Columns {
+				return err
+			}
+			next = column + 1
+			cell.Formula = cell.Formula || b.filled(row-1, column)
+			if cell == (Read{}) {
+				return nil
 			}
 			if row > b.most.Rows {
 				return fmt.Errorf("%w: the sheet has more than %d rows", ErrTooLong, b.most.Rows-1)
@@ -244,24 +335,22 @@ func (b *reading) sheet(name string) (rows [][]Read, err error) {
 			for len(rows) < row {
 				rows = append(rows, nil)
 			}
-		case "c":
-			if len(rows) == 0 {
-				return fmt.Errorf("%w: a cell is in no row", ErrNoWorkbook)
+			for len(cells) < column {
+				cells = append(cells, Read{})
 			}
-			last := &rows[len(rows)-1]
-			column := columnOf(attr(e, "r"), len(*last))
-			cell, err := b.cell(d, attr(e, "t"))
-			if err != nil || column < len(*last) || column >= b.most.Columns {
-				return err
-			}
-			for len(*last) < column {
-				*last = append(*last, Read{})
-			}
-			*last = append(*last, cell)
+			cells = append(cells, cell)
+			rows[row-1] = cells
 		}
 		return nil
 	})
 	return rows, err
+}
+
+// filled reports that the formula of another cell fills a cell.
+func (b *reading) filled(row, column int) bool {
+	return slices.ContainsFunc(b.areas, func(a area) bool {
+		return a.row <= row && row <= a.lastRow && a.column <= column && column <= a.lastColumn
+	})
 }
 
 // columnOf gives the column of a cell, from 0, by its name such as AB12; next without one.
@@ -279,8 +368,9 @@ func columnOf(name string, next int) int {
 	return n - 1
 }
 
-// cell reads a cell of a type (ECMA-376, 18.18.11).
-func (b *reading) cell(d *xml.Decoder, kind string) (c Read, err error) {
+// cell reads a cell of a type (ECMA-376, 18.18.11). A formula that fills an area (18.3.1.40: an array,
+// a table of data) stands in its first cell alone; the others have what it gives.
+func (b *reading) cell(d *stream, kind string) (c Read, err error) {
 	for {
 		t, err := d.Token()
 		if err != nil {
@@ -297,6 +387,12 @@ func (b *reading) cell(d *xml.Decoder, kind string) (c Read, err error) {
 			switch t.Name.Local {
 			case "f":
 				c.Formula = true
+				if a, is := areaOf(attr(t, "ref")); is && attr(t, "t") != "shared" {
+					b.areas = append(b.areas, a)
+				}
+				if len(b.areas) > mostAreas {
+					return c, fmt.Errorf("%w: more than %d formulas fill areas", ErrTooLong, mostAreas)
+				}
 			case "is":
 				c.Text = text
 			case "v":
@@ -313,7 +409,7 @@ func (b *reading) cell(d *xml.Decoder, kind string) (c Read, err error) {
 }
 
 // inner reads what stands in an element of a cell: text in pieces, or the one value.
-func (b *reading) inner(d *xml.Decoder, name string) (string, error) {
+func (b *reading) inner(d *stream, name string) (string, error) {
 	if name == "is" {
 		return b.text(d)
 	}

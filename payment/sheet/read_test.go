@@ -16,10 +16,16 @@ var readMost = Most{Rows: 100, Columns: 10, Bytes: 1 << 20, Cell: 100}
 // packed is a workbook of parts that somebody has put together by hand.
 func packed(t *testing.T, sheet, texts string) []byte {
 	t.Helper()
+	return packedBook(t, `<sheet name="Work" r:id="rId7"/>`, sheet, texts)
+}
+
+// packedBook is packed with other names of sheets.
+func packedBook(t *testing.T, sheets, sheet, texts string) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for name, text := range map[string]string{
-		"xl/workbook.xml": `<workbook xmlns:r="r"><sheets><sheet name="Work" r:id="rId7"/></sheets></workbook>`,
+		"xl/workbook.xml": `<workbook xmlns:r="r"><sheets>` + sheets + `</sheets></workbook>`,
 		"xl/_rels/workbook.xml.rels": `<Relationships><Relationship Id="rId7" Type="x/worksheet" ` +
 			`Target="/xl/worksheets/a.xml"/><Relationship Id="rId8" Type="x/sharedStrings" Target="texts.xml"/>` +
 			`</Relationships>`,
@@ -79,6 +85,23 @@ func TestAWorkbookIsRead(t *testing.T) {
 	}
 }
 
+// Excel writes a row for each that somebody has coloured, to the end of the sheet, and a formula that fills many cells
+// into the first of them: such a sheet is not too long, and such a cell is no word of a person.
+func TestRowsAndFormulasOfExcelAreRead(t *testing.T) {
+	file := packed(t, `<row r="1"><c r="A1"><f t="array" ref="A1:B2">X()</f><v>1</v></c><c r="B1"><v>2</v></c>`+
+		`<c r="C1"><v>3</v></c></row><row r="2"><c r="A2"/><c r="B2"><v>4</v></c><c r="C2">`+
+		`<f t="array" ref="C2">Y()</f><v>5</v></c></row><row r="3"><c r="A3"><v>6</v></c><c r="B3">`+
+		`<f t="shared" ref="A3:B3" si="0">A1</f><v>7</v></c></row><row r="5" ht="20"><c r="A5" s="3"/>`+
+		`<c r="B5" t="inlineStr"><is><t/></is></c></row>`+
+		strings.Repeat(`<row><c s="3"/></row>`, 1_000)+`<row r="1048576"><c r="A1048576" s="3"/></row>`, "")
+	rows, err := ReadXLSX(file, "Work", readMost)
+	want := [][]Read{{{"1", true}, {"2", true}, {"3", false}}, {{"", true}, {"4", true}, {"5", true}},
+		{{"6", false}, {"7", true}}}
+	if got := fmt.Sprint(rows); err != nil || got != fmt.Sprint(want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // A file of a few kilobytes must not become gigabytes, nor a row of a million hold the program up.
 func TestAWorkbookIsReadWithinBounds(t *testing.T) {
 	cell := func(ref string) string { return `<c r="` + ref + `" t="inlineStr"><is><t>x</t></is></c>` }
@@ -86,9 +109,14 @@ func TestAWorkbookIsReadWithinBounds(t *testing.T) {
 		file []byte
 		want error
 	}{
-		"unpacks to much":    {packed(t, strings.Repeat(" ", 2<<20), ""), ErrTooLong},
-		"texts without end":  {packed(t, `<row r="1"/>`, strings.Repeat("<si/>", 400_000)), ErrTooLong},
-		"many rows":          {packed(t, strings.Repeat("<row/>", 101), ""), ErrTooLong},
+		"unpacks to much":   {packed(t, strings.Repeat(" ", 2<<20), ""), ErrTooLong},
+		"texts without end": {packed(t, `<row r="1"/>`, strings.Repeat("<si/>", 400_000)), ErrTooLong},
+		"many rows":         {packed(t, strings.Repeat("<row>"+cell("A1")+"</row>", 101), ""), ErrTooLong},
+		"deep":              {packed(t, strings.Repeat("<x>", 15)+strings.Repeat("</x>", 15), ""), ErrTooLong},
+		"a tag without end": {packed(t, `<row`+strings.Repeat(` a=""`, 60_000)+`/>`, ""), ErrTooLong},
+		"formulas on all": {packed(t, `<row r="1">`+strings.Repeat(`<c><f t="array" ref="A1:B2"/></c>`, 1_001)+`</row>`,
+			""), ErrTooLong},
+		"beyond all rows":    {packed(t, `<row r="1048577"/>`, ""), ErrNoWorkbook},
 		"a row of a million": {packed(t, `<row r="1048576">`+cell("A1048576")+`</row>`, ""), ErrTooLong},
 		"a long text": {packed(t, `<row r="1"><c r="A1"><v>`+strings.Repeat("x", 101)+`</v></c></row>`, ""),
 			ErrTooLong},
@@ -105,6 +133,14 @@ func TestAWorkbookIsReadWithinBounds(t *testing.T) {
 	}
 	if _, err := ReadXLSX(packed(t, "", ""), "Other", readMost); !errors.Is(err, ErrNoWorkbook) {
 		t.Errorf("no such sheet: %v", err)
+	}
+	var many []string
+	for i := range 500 {
+		many = append(many, fmt.Sprintf(`<sheet name="another %d"/>`, i))
+	}
+	if _, err := ReadXLSX(packedBook(t, strings.Join(many, ""), "", ""), "Work", readMost); err == nil ||
+		len(err.Error()) > 500 || !strings.Contains(err.Error(), "500") || !strings.Contains(err.Error(), "another 9") {
+		t.Errorf("many sheets: %v", err)
 	}
 	far := packed(t, `<row r="1">`+cell("XFD1")+cell("A1")+`</row>`, "")
 	if rows, err := ReadXLSX(far, "Work", readMost); err != nil || len(rows[0]) > readMost.Columns {
