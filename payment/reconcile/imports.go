@@ -127,21 +127,37 @@ func (w *wish) empty() bool {
 	return w.to == w.from && w.comment == "" && w.action == "" && w.reason == "" && w.wrong == ""
 }
 
-// wishesOf finds the columns by the last word of their titles, and reads the rows.
-func wishesOf(rows [][]sheet.Read) ([]wish, error) {
-	at := map[string]int{}
+// columnsOf finds the columns by the last word of their titles, each of them once: of two with one
+// name nobody knows which of them was filled in.
+func columnsOf(rows [][]sheet.Read) (map[string]int, error) {
+	at, times := map[string]int{}, map[string]int{}
 	if len(rows) > 0 {
 		for i, c := range rows[0] {
 			if words := strings.Fields(c.Text); len(words) > 0 {
-				at[words[len(words)-1]] = i
+				name := words[len(words)-1]
+				at[name] = i
+				times[name]++
 			}
 		}
 	}
-	names := []string{colID, colVersion, colAssigned, colAssignee, colComment, colAction, colReason}
-	for _, name := range names {
-		if _, there := at[name]; !there {
+	for _, name := range []string{colID, colVersion, colAssigned, colAssignee, colComment, colAction, colReason} {
+		switch times[name] {
+		case 0:
 			return nil, fmt.Errorf("%w: the sheet %s has no column %s; export it again", ErrRequest, workSheet, name)
+		case 1:
+		default:
+			return nil, fmt.Errorf("%w: the sheet %s has the column %s twice; take one away", ErrRequest, workSheet,
+				name)
 		}
+	}
+	return at, nil
+}
+
+// wishesOf reads the rows.
+func wishesOf(rows [][]sheet.Read) ([]wish, error) {
+	at, err := columnsOf(rows)
+	if err != nil {
+		return nil, err
 	}
 	var all []wish
 	seen := map[string]int{}
@@ -273,7 +289,7 @@ func (r *Reconciler) importRow(ctx context.Context, q Import, w *wish, d *Differ
 				step.Outcome = OutcomeDone
 				err = s.do(&step, s.key)
 			}
-			if err := outcomeOf(&step, err); err != nil {
+			if err := outcomeOf(ctx, &step, err); err != nil {
 				return steps, err
 			}
 		}
@@ -286,12 +302,11 @@ func (r *Reconciler) importRow(ctx context.Context, q Import, w *wish, d *Differ
 }
 
 // outcomeOf says of an error whether a step is refused or has failed; one that ends the import is
-// given back.
-func outcomeOf(s *ImportStep, err error) error {
+// given back. A call to WeChat Pay that took too long is of its row alone.
+func outcomeOf(ctx context.Context, s *ImportStep, err error) error {
 	switch {
 	case err == nil:
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, sqldb.ErrUnavailable), errors.Is(err, sqldb.ErrUnknown):
+	case ctx.Err() != nil, errors.Is(err, sqldb.ErrUnavailable): // ErrUnknown is that, too
 		return err
 	case errors.Is(err, ErrRequest), errors.Is(err, ErrResolved), errors.Is(err, ErrSecondPerson),
 		errors.Is(err, ErrChanged), errors.Is(err, ErrNotFound), errors.Is(err, operators.ErrShell),

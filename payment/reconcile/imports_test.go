@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/xuri/excelize/v2"
 
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/payment"
 	"orderd/payment/reconcile"
 	"orderd/payment/sheet"
 )
@@ -179,6 +181,30 @@ func TestAWorkbookIsRefusedRowByRow(t *testing.T) {
 	}
 }
 
+// A call to WeChat Pay that takes too long is of one row: the two thousand behind it must not be left undone for it.
+// What ends the import is whoever has asked for it.
+func TestATimeOutOfOneRowEndsNoImport(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.bills.bills[day] = billOf(revoked("4271", 5), revoked("4272", 6))
+		d.run(t, day)
+		apply := map[string]string{"action": "APPLY_PAYMENT", "reason": "asked", "comment": "seen"}
+		file := d.filled(t, map[string]map[string]string{"4271": apply, "4272": apply})
+		d.WeChat.Before = func(string, string) error {
+			return &payment.GatewayError{Op: "query", Kind: payment.KindUnknown, Err: context.DeadlineExceeded}
+		}
+		done := d.imported(t, file, true, fin)
+		want := []string{"4271 act failed", "4271 comment done", "4272 act failed", "4272 comment done"}
+		if !slices.Equal(d.steps(t, done), want) {
+			t.Errorf("%v", d.steps(t, done))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		d.WeChat.Before = func(string, string) error { cancel(); return ctx.Err() }
+		if _, err := d.Import(ctx, reconcile.Import{File: file, Apply: true, Cause: fin}); err == nil {
+			t.Error("nobody waits for it, and it goes on")
+		}
+	})
+}
+
 // What is no workbook of ours is refused by what it is: half of finance's files are a CSV that Excel has saved in GBK.
 func TestWhatIsNoWorkbookIsNamed(t *testing.T) {
 	d := newDesk(t, sqldbtest.SQLite(t))
@@ -190,10 +216,20 @@ func TestWhatIsNoWorkbookIsNamed(t *testing.T) {
 	if err := sheet.WriteXLSX(&other, table); err != nil {
 		t.Fatal(err)
 	}
+	book, err := excelize.OpenReader(bytes.NewReader(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = book.Close() }()
+	var twice bytes.Buffer
+	if err := errors.Join(book.SetCellValue("Work", "Z1", "我的 comment"), book.Write(&twice)); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		file []byte
 		why  string
 	}{
+		"twice":   {twice.Bytes(), "column comment twice"},
 		"nothing": {nil, "empty"}, "GBK": {[]byte("\xb4\xa6\xc0\xed\xc8\xcb,id\r\n"), "GBK"},
 		"CSV": {[]byte("处理人,id\r\n"), "CSV"}, "xls": {[]byte("\xd0\xcf\x11\xe0\xa1\xb1"), ".xls"},
 		"cut": {good[:len(good)/2], "unpacked"}, "other": {other.Bytes(), "no column"},
