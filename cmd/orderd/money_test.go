@@ -142,6 +142,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 		len(diffs) != 1 || !strings.HasPrefix(diffs[0].Type, "DUPLICATE_") {
 		t.Fatalf("%d %v %s", code, err, out)
 	}
+	want(exitOpen, diffs[0].ID, "reconcile", "diffs", day, "--assignee", "-") // of a day, of any status
 	book := filepath.Join(dir, "day.xlsx")
 	want(exitOpen, "", "reconcile", "diffs", day, "-o", "xlsx", "--file", book)
 	if z, err := zip.OpenReader(book); err != nil || z.Close() != nil {

@@ -28,6 +28,10 @@ func TestDifferencesAreReadByIndex(t *testing.T) {
 			{DifferenceFilter{OrderNo: "x", Status: StatusOpen}, "ix_differences_order"},
 			{DifferenceFilter{Date: "2026-11-20", Type: payment.BillAll, Status: StatusOpen}, "ix_differences_bill"},
 			{DifferenceFilter{Date: "2026-11-20", Type: payment.BillAll, OrderNo: "x"}, "ix_differences_order"},
+			{DifferenceFilter{Date: "2026-11-20", Type: payment.BillAll, Assignee: "bea"}, "ix_differences_bill"},
+			{DifferenceFilter{Date: "2026-11-20", Type: payment.BillAll, Assignee: Nobody, Status: StatusResolved},
+				"ix_differences_bill"},
+			{DifferenceFilter{OrderNo: "x", Assignee: Nobody}, "ix_differences_order"},
 		} {
 			l.Limit, l.Cursor = 51, "x"
 			tail, args := l.tail()

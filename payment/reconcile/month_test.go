@@ -218,26 +218,35 @@ func TestDifferencesAreAssignedAndCommented(t *testing.T) {
 			t.Errorf("%q, %v", said, err)
 		}
 		d.Clock.Advance(73 * time.Hour)
-		for want, f := range map[string]reconcile.DifferenceFilter{
-			"1 mine":   {Assignee: "bea", Status: reconcile.StatusOpen},
-			"0 his":    {Assignee: "carl", Status: reconcile.StatusOpen},
-			"1 none":   {Assignee: reconcile.Nobody, Status: reconcile.StatusOpen},
-			"2 old":    {OpenedBefore: d.Clock.Now().AddDate(0, 0, -3)},
-			"0 older":  {OpenedBefore: d.Clock.Now().AddDate(0, 0, -4), Status: reconcile.StatusOpen},
-			"1 of day": {Assignee: "bea", Status: reconcile.StatusOpen, Date: day, Type: payment.BillAll},
-		} {
-			f.Limit = 10
-			if all, err := d.Differences(t.Context(), f); err != nil || len(all) != int(want[0]-'0') {
-				t.Errorf("%s: %d, %v", want, len(all), err)
-			}
-		}
-		if _, err := d.Differences(t.Context(), reconcile.DifferenceFilter{Assignee: "bea",
-			Limit: 1}); !errors.Is(err, reconcile.ErrRequest) {
-			t.Errorf("all that somebody ever had: %v", err)
-		}
+		d.selected(t)
 		if x := d.diffs(t, day)["LOCAL_ONLY "+short.TransactionID]; x.AgeDays(d.Clock.Now()) != 3 {
 			t.Errorf("%d days", x.AgeDays(d.Clock.Now()))
 		}
 		d.AssertVerified(t)
 	})
+}
+
+// selected looks what filters select, when of the two differences of the day one is bea's.
+func (d *desk) selected(t *testing.T) {
+	t.Helper()
+	for want, f := range map[string]reconcile.DifferenceFilter{
+		"1 mine":   {Assignee: "bea", Status: reconcile.StatusOpen},
+		"0 his":    {Assignee: "carl", Status: reconcile.StatusOpen},
+		"1 none":   {Assignee: reconcile.Nobody, Status: reconcile.StatusOpen},
+		"2 old":    {OpenedBefore: d.Clock.Now().AddDate(0, 0, -3)},
+		"0 older":  {OpenedBefore: d.Clock.Now().AddDate(0, 0, -4), Status: reconcile.StatusOpen},
+		"1 of day": {Assignee: "bea", Status: reconcile.StatusOpen, Date: day, Type: payment.BillAll},
+		"1 hers":   {Assignee: "bea", Date: day, Type: payment.BillAll}, // of any status
+		"1 free":   {Assignee: reconcile.Nobody, Date: day},
+		"0 theirs": {Assignee: "bea", OrderNo: "x"},
+	} {
+		f.Limit = 10
+		if all, err := d.Differences(t.Context(), f); err != nil || len(all) != int(want[0]-'0') {
+			t.Errorf("%s: %d, %v", want, len(all), err)
+		}
+	}
+	if _, err := d.Differences(t.Context(), reconcile.DifferenceFilter{Assignee: "bea",
+		Limit: 1}); !errors.Is(err, reconcile.ErrRequest) {
+		t.Errorf("all that somebody ever had: %v", err)
+	}
 }

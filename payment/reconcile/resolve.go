@@ -87,8 +87,8 @@ type DifferenceFilter struct {
 	Status  Status
 	Kind    Kind
 	OrderNo string
-	// Assignee selects those of a person, Nobody those of nobody. Each needs a Status: the
-	// index by which they are read begins with both.
+	// Assignee selects those of a person, Nobody those of nobody. Without Date and OrderNo each
+	// needs a Status: the index by which they are read begins with both.
 	Assignee string
 	// OpenedBefore selects what is older.
 	OpenedBefore time.Time
@@ -115,8 +115,8 @@ func (r *Reconciler) findDifferences(ctx context.Context, tx *sqldb.Tx, f *Diffe
 	if err := bounds.DifferenceID.Cursor(f.Cursor); err != nil {
 		return nil, err
 	}
-	if f.Assignee != "" && f.Status == "" {
-		return nil, fmt.Errorf("%w: whose differences takes a status", ErrRequest)
+	if f.Assignee != "" && f.Status == "" && f.Date == "" && f.OrderNo == "" {
+		return nil, fmt.Errorf("%w: whose differences takes a status, a day or an order", ErrRequest)
 	}
 	tail, args := f.tail()
 	return r.readDifferences(ctx, tx, tail, args...)
@@ -130,10 +130,10 @@ func (f *DifferenceFilter) tail() (string, []any) {
 	switch {
 	case f.OrderNo != "":
 		index, has = "ix_differences_order", []string{"order_no"}
-	case f.Assignee != "":
-		index, has = "ix_differences_assignee", []string{"assignee", "status"}
 	case f.Date != "":
 		index, has = "ix_differences_bill", []string{"bill_date", "bill_type"}
+	case f.Assignee != "":
+		index, has = "ix_differences_assignee", []string{"assignee", "status"}
 	case f.Status != "":
 		index, has = "ix_differences_status", []string{"status"}
 	}
@@ -141,23 +141,19 @@ func (f *DifferenceFilter) tail() (string, []any) {
 	for _, t := range []struct{ column, value string }{
 		{"bill_date", f.Date}, {"bill_type", string(f.Type)}, {"status", string(f.Status)},
 		{"kind", string(f.Kind)}, {"order_no", f.OrderNo},
+		{"assignee", f.Assignee},
 	} {
 		if t.value == "" {
 			continue
+		}
+		if t.column == "assignee" && t.value == Nobody {
+			t.value = ""
 		}
 		term := t.column + " = ?"
 		if !slices.Contains(has, t.column) {
 			term = "+" + term // for SQLite: not by another index
 		}
 		terms, args = append(terms, term), append(args, t.value)
-	}
-	switch {
-	case f.Assignee == Nobody:
-		terms = append(terms, "assignee = ''")
-	case f.Assignee != "" && f.OrderNo != "":
-		terms, args = append(terms, "+assignee = ?"), append(args, f.Assignee)
-	case f.Assignee != "":
-		terms, args = append(terms, "assignee = ?"), append(args, f.Assignee)
 	}
 	if !f.OpenedBefore.IsZero() {
 		terms, args = append(terms, "+opened_at < ?"), append(args, f.OpenedBefore.UnixMilli())

@@ -229,8 +229,8 @@ func (q *query) differences(now time.Time, otherwise reconcile.Status) reconcile
 	if f.Assignee == nobodys {
 		f.Assignee = reconcile.Nobody
 	}
-	if f.Assignee != "" && f.Status == "" {
-		q.wrong("assignee", "NEEDS_RANGE", "no index has it alone: say with status which of theirs")
+	if f.Assignee != "" && f.Status == "" && f.OrderNo == "" && q.Param("id") == "" { // the id is that of a day
+		q.wrong("assignee", "NEEDS_RANGE", "no index has it alone: say with status which of theirs, or of which order")
 	}
 	f.Limit = q.limit()
 	return f
@@ -341,8 +341,7 @@ func (c *console) assignDifference(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
 
-// commentDifference is POST /admin/v1/differences/:id/comments. An Idempotency-Key makes of a
-// repeat the same comment.
+// commentDifference is POST /admin/v1/differences/:id/comments.
 func (c *console) commentDifference(ctx echo.Context) error {
 	var body struct {
 		Text string `json:"text"`

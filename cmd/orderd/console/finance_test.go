@@ -84,6 +84,7 @@ func TestFinanceClosesADayByRoute(t *testing.T) {
 		t.Error("the filters show something else")
 	}
 	want(t, d.ask(Finance, "GET", "/admin/v1/differences?assignee=bea", ""), 422, "NEEDS_RANGE")
+	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/"+date+"-ALL/differences?assignee=bea", ""), 200, x.ID)
 	want(t, d.ask(Finance, "POST", at+"/resolve", `{"action":"WRITE_OFF","reason":"x","version":"other"}`), 422,
 		"has changed")
 	day := "/admin/v1/reconciliations/" + date + "-ALL"
