@@ -41,7 +41,7 @@ type Closing struct {
 	// first one of the chain was closed since: it has to be closed once more.
 	Reopened bool `json:"reopened,omitempty"`
 
-	found string // what foundOf gave then
+	found string // what foundOf gave then, with how the differences had ended
 	// trailSeq and trailSum are the newest row of the audit trail then: the proof says what it was.
 	trailSeq int64
 	trailSum string
@@ -57,14 +57,64 @@ type CloseDay struct {
 	Cause  Cause  // of a person: ByOperator
 }
 
-// foundOf is a hash of what a run found: the bill, its sums and the bridge, without how many
-// differences were open, which people change.
-func foundOf(res *Result) (string, error) {
+// endings are how the differences of a day stand, of all of its bills.
+type endings struct {
+	open, pending int64
+	ends          string // SHA-256 of how each of them has ended, "" without any
+}
+
+// endingsStatement reads the differences of some days, along the index of bills.
+const endingsStatement = `SELECT bill_date, bill_type, id, status, resolution, resolved_by, resolved_why, resolved_at
+FROM differences /*! FORCE INDEX (ix_differences_bill) */
+WHERE bill_date >= ?
+  AND bill_date <= ?
+ORDER BY bill_date, bill_type, id`
+
+// endingsOf gives how the differences of each day from one to another stand; a day without any has
+// none.
+func endingsOf(ctx context.Context, tx *sqldb.Tx, from, to time.Time) (map[string]endings, error) {
+	all, sums := map[string]endings{}, map[string]hash.Hash{}
+	err := sqldb.Each(ctx, tx, endingsStatement, []any{Day(from), Day(to)}, func(rows *sql.Rows) error {
+		var date, kind, id, resolution, by, why string
+		var status Status
+		var at int64
+		err := rows.Scan(&date, &kind, &id, &status, &resolution, &by, &why, &at)
+		s := all[date]
+		switch status {
+		case StatusOpen:
+			s.open++
+		case StatusPending:
+			s.pending++
+		case StatusResolved, StatusWrittenOff:
+		}
+		all[date] = s
+		if sums[date] == nil {
+			sums[date] = sha256.New()
+		}
+		fmt.Fprintf(sums[date], "%s\x00%s\x00%s\x00%s\x00%s\x00%s\x00%d\n", kind, id, status, resolution, by, why, at)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read how differences stand: %w", err)
+	}
+	for date, sum := range sums {
+		s := all[date]
+		s.ends = hex.EncodeToString(sum.Sum(nil))
+		all[date] = s
+	}
+	return all, nil
+}
+
+// foundOf is a hash of what a day has come to: the bill, its sums, the bridge, and how each of its
+// differences has ended. A difference that was open in between ends otherwise than it did before,
+// at another time at least.
+func foundOf(res *Result, of endings) (string, error) {
 	text, err := json.Marshal(struct {
 		SHA1              string
 		Totals            Totals
 		Payments, Refunds Bridge
-	}{res.SHA1, res.Totals, res.Payments, res.Refunds})
+		Ends              string
+	}{res.SHA1, res.Totals, res.Payments, res.Refunds, of.ends})
 	if err != nil {
 		return "", fmt.Errorf("encode what was found: %w", err)
 	}
@@ -77,16 +127,15 @@ func sum256(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// weigh says whether a closing still holds, by how its day stands now and by the closing of the
-// day before, nil for none.
-func (c *Closing) weigh(now *Stored, before *Closing) {
+// weigh says whether a closing still holds, by how its day and the differences stand now, and by
+// the closing of the day before, nil for none: one that names none was made before that one.
+func (c *Closing) weigh(now *Stored, of endings, before *Closing) {
 	c.Reopened = true
-	if now == nil || now.Result == nil || now.State != "done" || now.Result.Open > 0 || now.Result.Pending > 0 ||
-		!now.Counts {
+	if now == nil || now.Result == nil || now.State != "done" || !now.Counts || of.open > 0 || of.pending > 0 {
 		return
 	}
-	found, err := foundOf(now.Result)
-	c.Reopened = err != nil || found != c.found || c.Previous == "" && before != nil && before.At.After(c.At)
+	found, err := foundOf(now.Result, of)
+	c.Reopened = err != nil || found != c.found || c.Previous == "" && before != nil
 }
 
 // CloseDay closes a day: finance's word, with the proof of it as it is now. A day that is closed,
@@ -130,13 +179,17 @@ FOR UPDATE`, c.Date); err != nil {
 	if err != nil {
 		return err
 	}
-	if err := closable(&s, day, bill); err != nil {
+	now, err := endingsOf(ctx, tx, day.AddDate(0, 0, -1), day)
+	if err != nil {
 		return err
 	}
-	if c.found, err = foundOf(s.Result); err != nil {
+	if err := closable(&s, now[c.Date], day, bill); err != nil {
 		return err
 	}
-	before, last, err := r.chain(ctx, tx, day)
+	if c.found, err = foundOf(s.Result, now[c.Date]); err != nil {
+		return err
+	}
+	before, last, err := r.chain(ctx, tx, day, now)
 	if err != nil {
 		return err
 	}
@@ -145,7 +198,7 @@ FOR UPDATE`, c.Date); err != nil {
 		c.Previous = before.Manifest
 	}
 	if last != nil {
-		if last.weigh(&s, before); !last.Reopened {
+		if last.weigh(&s, now[c.Date], before); !last.Reopened {
 			*c = *last
 			return nil
 		}
@@ -163,7 +216,7 @@ FOR UPDATE`, c.Date); err != nil {
 }
 
 // closable says why a day cannot be closed, nil when it can.
-func closable(s *Stored, day time.Time, bill billSum) error {
+func closable(s *Stored, of endings, day time.Time, bill billSum) error {
 	no := func(why string, of ...any) error {
 		return fmt.Errorf("%w: "+why, append([]any{ErrNotClosable}, of...)...)
 	}
@@ -174,10 +227,10 @@ func closable(s *Stored, day time.Time, bill billSum) error {
 		return no("it was reconciled before it was over; run it again")
 	case !s.Counts:
 		return no("it has a file only, which a second person has to confirm")
-	case s.Result.Open > 0:
-		return no("%d differences are open", s.Result.Open)
-	case s.Result.Pending > 0:
-		return no("%d differences wait for the bill of another day", s.Result.Pending)
+	case of.open > 0:
+		return no("%d differences are open, of all bills of the day", of.open)
+	case of.pending > 0:
+		return no("%d differences wait for the bill of another day", of.pending)
 	case s.SHA1 != bill.sha1:
 		return no("it was reconciled again at this moment; try once more")
 	}
@@ -185,20 +238,22 @@ func closable(s *Stored, day time.Time, bill billSum) error {
 }
 
 // chain gives the last closings of the day before a day and of the day itself, nil for none. The
-// day before has to be closed, and stand, unless no earlier day ever was.
-func (r *Reconciler) chain(ctx context.Context, tx *sqldb.Tx, day time.Time) (before, last *Closing, err error) {
-	yesterday := day.AddDate(0, 0, -1)
-	found, err := closingsOf(ctx, tx, yesterday, day)
+// day before has to be closed, and stand, unless no earlier day ever was. now is how the differences
+// of both stand.
+func (r *Reconciler) chain(ctx context.Context, tx *sqldb.Tx, day time.Time,
+	now map[string]endings) (before, last *Closing, err error) {
+	yesterday, earlier := day.AddDate(0, 0, -1), day.AddDate(0, 0, -2)
+	found, err := closingsOf(ctx, tx, earlier, day)
 	if err != nil {
 		return nil, nil, err
 	}
 	before, last = found[Day(yesterday)], found[Day(day)]
 	if before == nil {
-		earlier, err := sqldb.Known(ctx, tx, `SELECT bill_date
+		any, err := sqldb.Known(ctx, tx, `SELECT bill_date
 FROM day_closings
 WHERE bill_date < ?
 LIMIT 1`, Day(day))
-		if err == nil && earlier {
+		if err == nil && any {
 			err = fmt.Errorf("%w: days are closed in their order, and %s is not closed", ErrNotClosable, Day(yesterday))
 		}
 		return nil, last, err
@@ -207,7 +262,7 @@ LIMIT 1`, Day(day))
 	if err != nil {
 		return nil, nil, err
 	}
-	if before.weigh(&s, nil); before.Reopened {
+	if before.weigh(&s, now[before.Date], found[Day(earlier)]); before.Reopened {
 		err = fmt.Errorf("%w: %s was closed and has changed since; close it again first", ErrNotClosable, before.Date)
 	}
 	return before, last, err
@@ -291,8 +346,13 @@ ORDER BY c.seq`, []any{date}, func(rows *sql.Rows) error {
 		if err != nil {
 			return err
 		}
-		before, err := closingsOf(ctx, tx, day.AddDate(0, 0, -1), day.AddDate(0, 0, -1))
-		all[len(all)-1].weigh(&s, before[Day(day.AddDate(0, 0, -1))])
+		now, err := endingsOf(ctx, tx, day, day)
+		if err != nil {
+			return err
+		}
+		yesterday := day.AddDate(0, 0, -1)
+		before, err := closingsOf(ctx, tx, yesterday, yesterday)
+		all[len(all)-1].weigh(&s, now[date], before[Day(yesterday)])
 		return err
 	})
 	return all, err

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -131,6 +132,113 @@ func TestADayIsClosedOnceNothingIsOpen(t *testing.T) {
 	})
 }
 
+// A day whose differences came and went after it was closed has another proof than the one that is kept; called closed
+// again by itself, it is a day that nobody has looked at.
+func TestADayThatWasReopenedIsNotClosedByItself(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.threeDays(t)
+		two := "2026-11-21"
+		d.closed(t, day)
+		d.closed(t, two)
+		stands := func(times int, reopened bool) {
+			t.Helper()
+			all, err := d.Closings(t.Context(), two)
+			if err != nil || len(all) != times || all[times-1].Reopened != reopened {
+				t.Errorf("%+v %v", all, err)
+			}
+			if m, err := d.Month(t.Context(), "2026-11"); err != nil || m.Days[20].Closed() == reopened {
+				t.Errorf("in the month: %+v %v", m.Days[20].Closing, err)
+			}
+		}
+		stands(1, false)
+		d.Clock.Advance(time.Hour)
+		good := d.bills.bills[two]
+		d.bills.bills[two] = strangeBill(two, "4278", 7)
+		d.run(t, two)
+		stands(1, true)
+		d.Clock.Advance(time.Hour)
+		d.bills.bills[two] = good
+		if res := d.run(t, two); res.Open != 0 {
+			t.Fatalf("%+v", res)
+		}
+		stands(1, true)
+		if _, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: "2026-11-22", Reason: "x",
+			Cause: fin}); !errors.Is(err, reconcile.ErrNotClosable) {
+			t.Errorf("the day after: %v", err)
+		}
+		if c := d.closed(t, two); c.Seq != 2 || c.Reopened {
+			t.Errorf("%+v", c)
+		}
+		stands(2, false)
+		if was, is := d.zipped(t, two, 1), d.zipped(t, two, 2); bytes.Contains(fileOf(t, was, two+"/differences.csv"),
+			[]byte("4278")) || !bytes.Contains(fileOf(t, is, two+"/differences.csv"), []byte("4278")) {
+			t.Error("the proofs are not those of their times")
+		}
+		d.hand(t, "UPDATE differences SET resolved_by = 'somebody' WHERE ref = '4278'")
+		stands(2, true)
+		d.hand(t, "UPDATE differences SET resolved_by = 'reconciler' WHERE ref = '4278'")
+		stands(2, false)
+	})
+}
+
+// Who closes the second day first and the first one after it, maybe within a moment, has a chain that begins twice; no
+// day may be put on top of that.
+func TestAChainThatBeginsTwiceIsMended(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.threeDays(t)
+		two, three := "2026-11-21", "2026-11-22"
+		d.closed(t, two)
+		first := d.closed(t, day)
+		if all, err := d.Closings(t.Context(), two); err != nil || !all[0].Reopened {
+			t.Errorf("%+v %v", all, err)
+		}
+		if _, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: three, Reason: "x",
+			Cause: fin}); !errors.Is(err, reconcile.ErrNotClosable) || !strings.Contains(err.Error(), two) {
+			t.Errorf("on top of a day that is reopened: %v", err)
+		}
+		second := d.closed(t, two)
+		if second.Seq != 2 || second.Previous != first.Manifest {
+			t.Errorf("%+v", second)
+		}
+		if third := d.closed(t, three); third.Previous != second.Manifest {
+			t.Errorf("%+v", third)
+		}
+	})
+}
+
+// A shop that also reconciles the bill of payments alone has differences of that bill: while they are open, so is the
+// day, and its proof has them.
+func TestADayIsClosedWithAllOfItsBills(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.threeDays(t)
+		good := d.bills.bills[day]
+		d.bills.bills[day] = strangeBill(day, "4277", 5)
+		d.run(t, day)
+		d.hand(t, "UPDATE differences SET bill_type = 'SUCCESS' WHERE ref = '4277'")
+		d.bills.bills[day] = good
+		if res := d.run(t, day); res.Open != 0 {
+			t.Fatalf("%+v", res)
+		}
+		if _, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: day, Reason: "x",
+			Cause: fin}); !errors.Is(err, reconcile.ErrNotClosable) ||
+			!strings.Contains(err.Error(), "1 differences are open") {
+			t.Errorf("closed with an open difference: %v", err)
+		}
+		id := d.diffs(t, day)["BILL_ONLY 4277"].ID
+		for _, who := range []reconcile.Cause{fin, fin2} {
+			if _, err := d.Resolve(t.Context(), reconcile.Resolve{ID: id, Action: reconcile.WriteOff, Reason: "x",
+				Cause: who}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.closed(t, day)
+		if text := fileOf(t, d.zipped(t, day, 0), day+"/differences.csv"); !bytes.Contains(text, []byte("4277")) {
+			t.Errorf("the proof lacks it: %s", text)
+		}
+		d.hand(t, "UPDATE differences SET bill_type = 'ALL' WHERE ref = '4277'") // no bill of that type was stored
+	})
+}
+
 // A month is closed when each of its days is, from our first payment on, and none has changed since.
 func TestAMonthIsClosedWithItsDays(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {
@@ -176,9 +284,9 @@ func unzip(t *testing.T, archive []byte, dir string) {
 	}
 }
 
-// Whoever doubts a day has a ZIP and the tools of every machine: a byte that was changed, a file that was put beside,
-// and a day that does not follow from the day before must be seen without this program.
-func TestAProofIsCheckedBySha256sum(t *testing.T) {
+// needTools skips a test on a machine without what checks a proof.
+func needTools(t *testing.T) {
+	t.Helper()
 	for _, tool := range []string{"sh", "sha256sum", "unzip"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("ORDERD_TEST_REQUIRE") == "1" {
@@ -187,6 +295,12 @@ func TestAProofIsCheckedBySha256sum(t *testing.T) {
 			t.Skip(err)
 		}
 	}
+}
+
+// Whoever doubts a day has a ZIP and the tools of every machine: a byte that was changed, a file that was put beside,
+// and a day that does not follow from the day before must be seen without this program.
+func TestAProofIsCheckedBySha256sum(t *testing.T) {
+	needTools(t)
 	d := newDesk(t, sqldbtest.SQLite(t))
 	d.threeDays(t)
 	for i := range 3 {
@@ -246,6 +360,73 @@ func TestAProofIsCheckedBySha256sum(t *testing.T) {
 	if out, err := checked(t, dir, "2026-11-21", other); err == nil || !strings.Contains(out, "does not name") {
 		t.Errorf("another day as the one before: %s", out)
 	}
+}
+
+// A file that was put beside a proof is taken for a part of it, if the check passes it over: its name may begin with a
+// dot, or fit a name of the list as a pattern. And what VERIFY.txt says to type must work.
+func TestAFileBesideAProofIsSeen(t *testing.T) {
+	needTools(t)
+	d := newDesk(t, sqldbtest.SQLite(t))
+	d.threeDays(t)
+	d.closed(t, day)
+	d.closed(t, "2026-11-21")
+	first, second := d.zipped(t, day, 0), d.zipped(t, "2026-11-21", 0)
+	for _, name := range []string{"more.csv", ".more.csv", "..more.csv", "notes.cs[v]", ".*", "*", "t.txt", "-q",
+		"notes.csv\nbill.csv"} {
+		dir := t.TempDir()
+		unzip(t, second, dir)
+		if err := os.WriteFile(filepath.Join(dir, "2026-11-21", name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := checked(t, dir, "2026-11-21", ""); err == nil || !strings.Contains(out, "was not there") {
+			t.Errorf("%q: %v: %s", name, err, out)
+		}
+	}
+	dir := t.TempDir()
+	unzip(t, second, dir)
+	p, err := d.Pack(t.Context(), day, 0)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, p.Name()), first, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, there := strings.Cut(string(fileOf(t, second, "2026-11-21/VERIFY.txt")), "sh verify.sh ")
+	line, _, _ = strings.Cut(strings.ReplaceAll(line, "2026-11-19", day), "\n")
+	cmd := exec.CommandContext(t.Context(), "sh", "verify.sh", line)
+	cmd.Dir = filepath.Join(dir, "2026-11-21")
+	if out, err := cmd.CombinedOutput(); err != nil || !there || !strings.Contains(string(out), "named by this day") {
+		t.Errorf("%s: %v: %s", line, err, out)
+	}
+}
+
+// What stands in the database can be changed by whoever may write there: a proof that is not the one that was closed
+// must not leave the shop as if it were.
+func TestAProofThatWasTouchedIsNotGiven(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.threeDays(t)
+		d.closed(t, day)
+		var other bytes.Buffer
+		z := gzip.NewWriter(&other)
+		if _, err := z.Write([]byte("nothing was open\n")); err != nil || z.Close() != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			date, name string
+			body       []byte
+		}{
+			{day, "notes.csv", other.Bytes()}, {"2026-11-21", "SHA256SUMS", other.Bytes()},
+			{"2026-11-22", "result.txt", []byte("no gzip")},
+		} {
+			d.closed(t, c.date)
+			d.zipped(t, c.date, 0)
+			d.hand(t, "UPDATE day_closing_parts SET body = ? WHERE bill_date = ? AND name = ?", c.body, c.date, c.name)
+			if _, err := d.Pack(t.Context(), c.date, 0); !errors.Is(err, reconcile.ErrProof) ||
+				!strings.Contains(err.Error(), c.name) {
+				t.Errorf("%s of %s: %v", c.name, c.date, err)
+			}
+		}
+	})
 }
 
 // The proof of a closed day is that of then, whatever the day has become; and the same state gives the same bytes, by

@@ -105,6 +105,7 @@ func TestMonthsAndAssigneesAreReadByIndex(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		for query, args := range map[string][]any{
 			monthStatement: {"2026-11-01", "2026-11-30"}, openStatement: {"2026-11-01", "2026-11-30"},
+			endingsStatement: {"2026-11-01", "2026-11-30"},
 		} {
 			sqldbtest.ReadsByIndex(t, db, query, args...)
 		}

@@ -148,9 +148,13 @@ func (r *Reconciler) Month(ctx context.Context, month string) (Month, error) {
 	r.endWaitingIfCan(ctx)
 	var stored map[string]*Stored
 	var closings map[string]*Closing
+	var now map[string]endings
 	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
 		if stored, err = storedOf(ctx, tx, from); err == nil {
 			closings, err = closingsOf(ctx, tx, from.AddDate(0, 0, -1), from.AddDate(0, 1, -1))
+		}
+		if err == nil && len(closings) > 0 {
+			now, err = endingsOf(ctx, tx, from, from.AddDate(0, 1, -1))
 		}
 		return err
 	})
@@ -162,7 +166,7 @@ func (r *Reconciler) Month(ctx context.Context, month string) (Month, error) {
 	for day := from; day.Before(from.AddDate(0, 1, 0)); day = day.AddDate(0, 0, 1) {
 		d := r.monthDay(day, stored[Day(day)], !any || Day(day) < Day(first))
 		if d.Closing = closings[Day(day)]; d.Closing != nil {
-			d.Closing.weigh(stored[Day(day)], closings[Day(day.AddDate(0, 0, -1))])
+			d.Closing.weigh(stored[Day(day)], now[Day(day)], closings[Day(day.AddDate(0, 0, -1))])
 		}
 		closed = closed && (d.State == DayBefore || d.Closed())
 		m.Days = append(m.Days, d)
@@ -214,6 +218,9 @@ func (r *Reconciler) monthDay(day time.Time, s *Stored, before bool) MonthDay {
 		d.State = DayOpen
 	default:
 		d.State = DayBalanced
+	}
+	if !due && d.State.Lacks() { // whoever asks early finds what is not there yet, and the month lacks nothing
+		d.State, d.Figures = DayNotDue, nil
 	}
 	return d
 }

@@ -83,6 +83,30 @@ func TestAMonthShowsEveryDay(t *testing.T) {
 	})
 }
 
+// Who asks for a bill before it is made, at nine in the morning, must not have a month that lacks a day.
+func TestAMonthLacksNoDayThatIsNotDue(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.paid(t)
+		d.Clock.Set(time.Date(2026, 11, 21, 1, 59, 0, 0, time.UTC)) // 9:59 of the 21st
+		for _, problem := range []error{payment.ErrBillNotReady, errors.New("no way to WeChat Pay")} {
+			d.bills.err = problem
+			if _, err := d.Run(t.Context(), reconcile.RunRequest{Date: day}); err == nil {
+				t.Fatal("there was a bill")
+			}
+			if m, err := d.Month(t.Context(), "2026-11"); err != nil || m.Missing != 0 || m.NotDue != 11 ||
+				states(m)["20"] != reconcile.DayNotDue || m.Days[19].Figures != nil || m.Days[19].Problem == "" {
+				t.Errorf("%v: %d missing, the 20th: %+v", err, m.Missing, m.Days[19])
+			}
+		}
+		d.bills.err, d.bills.bills[day] = nil, billOf()
+		d.run(t, day) // made early, and it counts
+		if m, err := d.Month(t.Context(), "2026-11"); err != nil || states(m)["20"] != reconcile.DayOpen ||
+			m.NotDue != 10 {
+			t.Errorf("%v: the 20th: %+v", err, m.Days[19])
+		}
+	})
+}
+
 // Net is what WeChat Pay pays out: rounded, a month would lack some fen of the fees.
 func TestNetHasTheFeesExactly(t *testing.T) {
 	f := reconcile.Figures{PaidFen: 10_000, RefundFen: 1_050, FeeX100000: 53_700_12}

@@ -97,7 +97,7 @@ func (r *Reconciler) proof(ctx context.Context, tx *sqldb.Tx, s *Stored, c, befo
 	if err != nil {
 		return nil, err
 	}
-	all := &dayRows{r: r, ctx: ctx, tx: tx, f: DifferenceFilter{Date: s.Date, Type: s.Type}}
+	all := &dayRows{r: r, ctx: ctx, tx: tx, date: s.Date}
 	for name, rows := range map[string]sheet.Table{"differences.csv": all.differences(), "notes.csv": all.notes()} {
 		if err := p.pack(name, func(w io.Writer) error { return sheet.WriteCSV(w, rows) }); err != nil {
 			return nil, err
@@ -137,34 +137,43 @@ func chainText(date string, before *Closing) []byte {
 		before.Manifest)
 }
 
-// dayRows reads the differences of a day and what was said of them, page by page.
+// dayRows reads the differences of a day, of all its bills, and what was said of them, page by page.
 type dayRows struct {
-	r   *Reconciler
-	ctx context.Context //nolint:containedctx // of the transaction that it reads in
-	tx  *sqldb.Tx
-	f   DifferenceFilter
+	r    *Reconciler
+	ctx  context.Context //nolint:containedctx // of the transaction that it reads in
+	tx   *sqldb.Tx
+	date string
 }
 
 // each gives every difference of the day.
 func (d *dayRows) each() iter.Seq2[*Difference, error] {
 	return func(yield func(*Difference, error) bool) {
-		f := d.f
-		for f.Limit = differencesPage; ; {
-			page, err := d.r.findDifferences(d.ctx, d.tx, &f)
-			if err != nil {
-				yield(nil, err)
+		for _, kind := range []payment.BillType{payment.BillAll, payment.BillSuccess, payment.BillRefund} {
+			if !d.of(kind, yield) {
 				return
 			}
-			for i := range page {
-				if !yield(&page[i], nil) {
-					return
-				}
-			}
-			if len(page) < f.Limit {
-				return
-			}
-			f.Cursor = page[len(page)-1].ID
 		}
+	}
+}
+
+// of gives the differences of one bill, until yield wants no more: false.
+func (d *dayRows) of(kind payment.BillType, yield func(*Difference, error) bool) bool {
+	f := DifferenceFilter{Date: d.date, Type: kind, Limit: differencesPage}
+	for {
+		page, err := d.r.findDifferences(d.ctx, d.tx, &f)
+		if err != nil {
+			yield(nil, err)
+			return false
+		}
+		for i := range page {
+			if !yield(&page[i], nil) {
+				return false
+			}
+		}
+		if len(page) < f.Limit {
+			return true
+		}
+		f.Cursor = page[len(page)-1].ID
 	}
 }
 
@@ -231,7 +240,7 @@ type Pack struct {
 }
 
 // Pack gives the proof of a day: as it was closed last or, with seq, the time before; without a
-// closing, as it stands now. Errors: ErrNotFound, ErrRequest.
+// closing, as it stands now. Errors: ErrNotFound, ErrRequest, ErrProof.
 func (r *Reconciler) Pack(ctx context.Context, date string, seq int64) (*Pack, error) {
 	day, err := dayStart(date)
 	if err != nil {
@@ -272,7 +281,51 @@ func (r *Reconciler) Pack(ctx context.Context, date string, seq int64) (*Pack, e
 	})
 }
 
-// kept reads the files that were kept with a closing.
+// ErrProof: the files that were kept with a closing are not those that were closed. Somebody had a
+// hand on them, or the disk: the ZIP that was written then is the proof.
+var ErrProof = errors.New("the proof that was kept is not the one that was closed")
+
+// check holds the files against the hash that their closing has of their list: ErrProof.
+func (p proof) check(c *Closing) error {
+	wrong := func(name string) error {
+		return fmt.Errorf("%w: %s of %s, the %d. time", ErrProof, name, c.Date, c.Seq)
+	}
+	var list strings.Builder
+	sums := map[string]string{}
+	for _, f := range p {
+		var to io.Writer = io.Discard
+		if f.name == sumsFile {
+			to = &list
+		}
+		sum := newSummed(to)
+		plain, err := gzip.NewReader(bytes.NewReader(f.packed))
+		if err == nil {
+			_, err = io.Copy(sum, plain) //nolint:gosec // G110: ours, and not kept in memory
+		}
+		if err != nil {
+			return wrong(f.name)
+		}
+		sums[f.name] = sum.hex()
+	}
+	if sums[sumsFile] != c.Manifest {
+		return wrong(sumsFile)
+	}
+	for line := range strings.Lines(list.String()) {
+		sum, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if name != billFile && sums[name] != sum { // the bill goes by its own hash
+			return wrong(name)
+		}
+		delete(sums, name)
+	}
+	for name := range sums {
+		if name != sumsFile {
+			return wrong(name)
+		}
+	}
+	return nil
+}
+
+// kept reads the files that were kept with a closing, and looks whether they are still those.
 func (r *Reconciler) kept(ctx context.Context, c *Closing) (p proof, err error) {
 	err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		p = nil
@@ -291,10 +344,13 @@ ORDER BY name, part`, []any{c.Date, c.Seq}, func(rows *sql.Rows) error {
 			return err
 		})
 	})
-	if err == nil && len(p) == 0 {
-		err = ErrNotFound
+	switch {
+	case err != nil:
+		return nil, err
+	case len(p) == 0:
+		return nil, ErrNotFound
 	}
-	return p, err
+	return p, p.check(c)
 }
 
 // Name is that of the file.
