@@ -567,7 +567,11 @@ func (b *batch) approvals(paid *paidEntry, amount payment.Fen) int {
 
 // approvals is how many people have to agree to a refund that makes the sum of
 // a payment's refunds this: in parts it is no smaller.
-func (s *Service) approvals(sum payment.Fen) int {
+func (s *Service) approvals(sum payment.Fen) int { return s.ApprovalsFor(sum) }
+
+// ApprovalsFor is how many people have to agree to a refund of such a sum that a customer asks for: 0, 1, or 2 above
+// Config.RefundTwoPersons.
+func (s *Service) ApprovalsFor(sum payment.Fen) int {
 	switch {
 	case sum <= s.cfg.RefundAutoApprove:
 		return 0

@@ -2,6 +2,7 @@ package order
 
 import (
 	"slices"
+	"time"
 
 	"orderd/migrations/bounds"
 	"orderd/payment/operators"
@@ -117,22 +118,26 @@ func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, what, event
 // allowed is what the table says, and what it cannot know: an answer of WeChat
 // Pay may still be on its way, and money that is owed is nobody's to keep. That of a
 // payment that is held is decided about again.
-func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell {
-	cell := NextRefund(r.State, c.event)
+func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell { return r.CanDecide(c.event, b.now) }
+
+// CanDecide says what a decision about the refund leads to at a time, or why it is refused; who decides is not
+// looked at.
+func (r *Refund) CanDecide(e RefundEvent, now time.Time) RefundCell {
+	cell := NextRefund(r.State, e)
 	if cell.Verdict != VerdictMove {
 		return cell
 	}
-	cancels := c.event == RefundEventCancel
+	cancels := e == RefundEventCancel
 	onItsWay := r.State == RefundStateOwed || r.State == RefundStateProcessing
-	ends := cancels || (c.event == RefundEventByHand && (r.State == RefundStateRefused || onItsWay))
+	ends := cancels || (e == RefundEventByHand && (r.State == RefundStateRefused || onItsWay))
 	switch {
-	case c.event == RefundEventByHand && onItsWay && (r.Problem == "" || r.SentAt.IsZero()):
+	case e == RefundEventByHand && onItsWay && (r.Problem == "" || r.SentAt.IsZero()):
 		return refuseRefundCell(refundNotBroken)
-	case ends && b.now.Before(r.AskedAt.Add(answerWait)):
+	case ends && now.Before(r.AskedAt.Add(answerWait)):
 		return refuseRefundCell("WeChat Pay was asked less than a minute ago; wait until no answer can be on its way")
 	case cancels && (r.Reason == ReasonLate || r.Reason == ReasonDuplicate):
 		return refuseRefundCell("this money is owed back whoever wants it; retry it, or settle it by hand")
-	case c.event == RefundEventReject && r.toldPaid():
+	case e == RefundEventReject && r.toldPaid():
 		return refuseRefundCell("WeChat Pay says that it has this refund (" + string(r.Told) +
 			"): approve it, then its word is taken in")
 	}

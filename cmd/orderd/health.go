@@ -28,7 +28,9 @@ func (a *app) health() func(context.Context) console.Health {
 		if age := time.Since(at); !at.IsZero() && age < healthFor {
 			return last
 		}
-		last, at = a.healthNow(ctx), time.Now()
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthFor) // others are shown it, too
+		defer cancel()
+		last, at = a.healthNow(bounded), time.Now()
 		return last
 	}
 }

@@ -95,6 +95,36 @@ var sentences = compileSentences([][2]string{
 
 	{`is not a state of an order`, "不是订单状态"},
 	{`there is no such refund state`, "没有这个退款状态"},
+	{`No shipment is owed for this order, or nothing was sent for it\.`, "此订单没有待上报的发货，或尚未登记发货。"},
+	{`this order has no shipment to report: it is not paid in the mini program, or its money went back`,
+		"此订单没有需要上报的发货：未在小程序付款，或款项已退回"},
+	{`WeChat Pay says of (\S+): (\S+) (\S*), (\S+) yuan; only what it has as it was told is applied`,
+		"微信支付对 $1 的答复为 $2 $3，$4 元；只有与通知一致的付款才会入账"},
+	{`this payment was written off by (\S+) and (\S+)`, "已由 $1 和 $2 核销"},
+	{`you have proposed to write this payment off, for another reason, and a second person is waited for; repeat it ` +
+		`with that reason`, "您已用另一原因提议核销，正等待第二人确认；重复操作须使用原来的原因"},
+	{`another measurement is under way`, "另一次测量正在进行"},
+	{`(\S+) cannot be done about (\S+); (.+) can`, "$2 不能用 $1 处理，可用：$3"},
+	{`(?:comment: comment|assignee: assignee|reason: reason) is needed: (.+)`, "必填：$1"},
+	{`(\S+) has no account with the role finance`, "$1 没有财务角色的账号"},
+	{`it was given to (\S+) meanwhile`, "期间已分配给 $1"},
+	{`there is no action (".*"); (.+)`, "没有操作 $1，可用：$2"},
+	{`A day is closed, and proven, by its bill of all transactions: (\S+)\.`, "关账与证明以当日全部交易账单为准：$1"},
+	{`it has changed since then`, "期间已发生变化"},
+	{`seconds is a whole number from 1 to 300`, "seconds 须为 1 至 300 的整数"},
+	{`this is no workbook \(\.xlsx\): it is text in GBK, such as a CSV that Excel has saved: fill in the workbook ` +
+		`itself, and save it as \.xlsx`, "这不是工作簿（.xlsx），而是 GBK 文本，例如 Excel 另存的 CSV：请填写工作簿本身，并存为 .xlsx"},
+	{`this is no workbook \(\.xlsx\): it is text, such as a CSV: fill in the workbook itself, and save it as \.xlsx`,
+		"这不是工作簿（.xlsx），而是文本，例如 CSV：请填写工作簿本身，并存为 .xlsx"},
+	{`this is no workbook \(\.xlsx\): the file is empty`, "这不是工作簿（.xlsx）：文件是空的"},
+	{`(\d+) differences are open`, "尚有 $1 条差异未处理"},
+	{`(\d+) differences wait for the bill of the next day`, "尚有 $1 条差异等待次日账单"},
+	{`days are closed in their order, and (\S+) is not closed`, "须按日期顺序关账，$1 尚未关账"},
+	{`(\S+) was closed and has changed since; close it again first`, "$1 关账后已有变化，请先重新关账"},
+	{`only a payment of one of our orders that we lack can be applied`, "只有属于本店订单而未入账的付款可以入账"},
+	{`only a payment that fits no order of ours is refunded here; refund the others by their orders`,
+		"这里只退不属于任何订单的付款；其他付款请在订单中退款"},
+	{`only a row near midnight can be in the bill of another day`, "只有临近零点的交易可能在另一天的账单中"},
 	{`the currency is CNY`, "币种须为 CNY"},
 	{`trade_type is (.+)`, "trade_type 须为 $1"},
 	{`type is (.+)`, "type 须为 $1"},
@@ -118,6 +148,35 @@ var sentences = compileSentences([][2]string{
 	{`a gate that is off has no times, no rate and no limit`, "关闭的闸门没有时间、速率和限购"},
 	{`closes_at is over`, "closes_at 已经过去"},
 	{`the SKU is unlimited: there is nothing to count down`, "该 SKU 不限量，没有可扣减的数量"},
+	{`the shelf holds (-?\d+), a change of (-?\d+) would leave less than nothing`,
+		"现有 $1 件，变动 $2 件会使库存小于零"},
+	{`the shelf holds (-?\d+), (-?\d+) were expected`, "现有 $1 件，与所填的 $2 件不符，请重新核对"},
+	{`(\d+) units of (\S+) are in buckets of a sale with a queue, and its pool of (\d+) cannot bear a change of ` +
+		`(-?\d+): end its sale first`, "$2 有 $1 件在排队抢购中，可售的 $3 件不足以变动 $4 件，请先结束抢购"},
+	{`the SKU is unlimited, it has no stock to change`, "该 SKU 不限量，没有库存可调整"},
+	{`the SKU is unlimited: there is nothing to count down`, "该 SKU 不限量，不能设为抢购"},
+	{`the SKU has changed since it was read`, "商品已发生变化，请重新载入"},
+	{`the gate has changed since it was read`, "抢购设置已发生变化，请重新载入"},
+	{`a write-off needs a second person: somebody else has to confirm it`, "核销须两人：请由另一人确认"},
+	{`the refund waits for the approval of a second person`, "退款等待第二人批准"},
+	{`this difference is resolved already`, "此差异已处理"},
+	{`this difference is resolved already: (.+), by (.+)`, "此差异已由 $2 处理：$1"},
+	{`this cannot be reconciled: (.+)`, "无法处理：$1"},
+	{`this day cannot be closed: (.+)`, "此日不能关账：$1"},
+	{`it has changed since then: (.+)`, "导出后已发生变化：$1"},
+	{`no such reconciliation or difference`, "没有此对账或差异"},
+	{`This role needs one-time codes\.`, "此角色须启用动态口令。"},
+	{`This role needs one-time codes: switch them on at (\S+)\.`, "此角色须先启用动态口令：$1"},
+	{`The request comes from a page of another site\.`, "请求来自其他网站的页面，已拒绝。"},
+	{`A form with a file is wanted\.`, "请选择文件后再提交。"},
+	{`There is no such webhook; GET /admin/v1/webhooks lists them\.`, "没有此 Webhook。"},
+	{`type (\d+): so many are meant`, "请输入 $1，确认要处理的数量"},
+	{`it is a whole number, such as (\d+)`, "须为整数，例如 $1"},
+	{`it is yuan with at most two decimals, such as (\S+)`, "须为金额（元），最多两位小数，例如 $1"},
+	{`it is a time such as (\S+)`, "须为时间，例如 $1"},
+	{`give event_id for one event, or since for all of a time`, "请填写一个事件编号，或一个起始时间"},
+	{`want the filters of a list of orders`, "须为订单列表的筛选条件"},
+	{`the currency is CNY`, "币种须为人民币 CNY"},
 	{`a person of this name, or of one that looks like it, exists or existed; take another name`,
 		"已有或曾有同名或形似的人员，请换一个名字"},
 	{`a name is 1 to 64 of 0-9 A-Z a-z _ \. @ -, begins and ends with a letter or a digit, and is not one ` +
@@ -159,6 +218,17 @@ func compileSentences(all [][2]string) []sentence {
 // inChinese gives a sentence about a field in Chinese, or says that it is not known.
 func inChinese(detail string) (zh string, known bool) { return say(sentences, detail) }
 
+// InChinese says in Chinese what a detail says in English, for a page: with what stands before a colon left out
+// where only the rest is known, and as it is behind a word of Chinese where nothing is.
+func InChinese(detail string) string {
+	for rest, more := detail, true; more; _, rest, more = strings.Cut(rest, ": ") {
+		if zh, known := inChinese(rest); known {
+			return zh
+		}
+	}
+	return "未能执行：" + detail
+}
+
 // say finds a text among sentences; what varies in it is said in Chinese where it is a
 // phrase, and as it is where not.
 func say(among []sentence, text string) (zh string, known bool) {
@@ -172,6 +242,8 @@ func say(among []sentence, text string) (zh string, known bool) {
 			part := groups[i]
 			if phrase, ok := say(phrases, part); ok {
 				part = phrase
+			} else if inner, ok := inChinese(part); ok { // why, behind what was refused
+				part = inner
 			}
 			zh = strings.ReplaceAll(zh, "$"+strconv.Itoa(i), part)
 		}

@@ -301,10 +301,10 @@ func orderFailure(err error) Failure {
 		return refusal(refused)
 	case errors.As(err, &judged):
 		return Failure{Code: CodeOrderNotPayable, Text: Text{"Not applied: " + judged.Why,
-			"该付款未入账（" + judged.Why + "）"}}
+			"该付款未入账（" + InChinese(judged.Why) + "）"}}
 	case errors.As(err, &held):
 		return Failure{Code: CodeOrderNotPayable, Text: Text{"Not written off: " + held.Why,
-			"该付款未核销（" + held.Why + "）"}}
+			"该付款未核销（" + InChinese(held.Why) + "）"}}
 	case errors.Is(err, order.ErrNotFound):
 		return Failure{Code: CodeOrderNotFound}
 	case errors.Is(err, order.ErrRequestReused):
@@ -583,6 +583,7 @@ var codesInChinese = map[string]string{
 	"LENGTH": "长度不符合要求", "RANGE": "数值超出范围", "REQUIRED": "必填", "ENUM": "不是允许的值",
 	order.CodeShopOnly: "仅限店铺密钥", "AMOUNT": "金额超出上限", "TOO_MUCH": "金额超过所退商品的价格", "TOO_MANY": "数量过多",
 	codeUnknownField: "未知字段", codeType: "类型不正确", codeDuplicate: "字段重复", codeFormat: "格式不正确",
+	"INVALID": "不符合要求", "LIMIT": "超出上限", "UNKNOWN": "没有找到",
 }
 
 // What stands before the words that are allowed, in the details that name them.

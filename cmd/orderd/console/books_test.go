@@ -176,7 +176,7 @@ func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
 	want(t, w, 200, "将执行")
 	want(t, w, 200, provePassword)
 	again := html.UnescapeString(hidden(t, w.Body.String(), "again"))
-	want(t, b.give(t, uiDiffs+"/import", map[string]string{"again": again, provePassword: "wrong"}), 200, "不正确")
+	want(t, b.give(t, uiDiffs+"/import", map[string]string{"again": again, provePassword: "wrong"}), 403, "不正确")
 	if notes() != 0 {
 		t.Error("it was done before anybody said so")
 	}

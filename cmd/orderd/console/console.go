@@ -493,10 +493,9 @@ func (c *console) who(ctx context.Context, secret string) (*Token, error) {
 	return c.TokenStore.find(ctx, sum)
 }
 
-// fail is a problem with a detail of its own, in English for everybody: operators read
-// English.
+// fail is a problem with a detail of its own.
 func fail(code orderhttp.Code, detail string) error {
-	return &orderhttp.Failure{Code: code, Text: orderhttp.Text{En: detail, Zh: detail}}
+	return &orderhttp.Failure{Code: code, Text: orderhttp.Text{En: detail, Zh: orderhttp.InChinese(detail)}}
 }
 
 // operator gives the name of the token that guard let in; "" where guard was not, which

@@ -172,8 +172,13 @@ var english = regexp.MustCompile(`[a-z]{2,} [a-z]{2,} [a-z]{2,}`)
 // asked for Chinese, or for nothing.
 func (d *desk) saysChinese(w *httptest.ResponseRecorder) {
 	var p orderhttp.Problem
-	if w.Code != http.StatusUnprocessableEntity || json.Unmarshal(w.Body.Bytes(), &p) != nil {
+	if w.Code < http.StatusBadRequest || json.Unmarshal(w.Body.Bytes(), &p) != nil {
 		return
+	}
+	// What is said of a body that is no JSON, and of tokens, is for whoever writes a program.
+	ofPrograms := p.Code == orderhttp.CodeMalformed || p.Code == orderhttp.CodeUnauthenticated
+	if !ofPrograms && english.MatchString(p.Detail) {
+		d.t.Errorf("%d %s: %q is not Chinese (order/orderhttp/chinese.go)", p.Status, p.Code, p.Detail)
 	}
 	for _, e := range p.Errors {
 		if english.MatchString(e.Detail) {
@@ -442,7 +447,7 @@ func TestProfilesAreBoundedAndForAdmins(t *testing.T) {
 	}
 	for _, path := range []string{"profile", "trace", "heap"} {
 		for _, seconds := range []string{"bad", "0", "-1", "301", "1e9"} {
-			want(t, d.ask(Admin, "GET", "/debug/pprof/"+path+"?seconds="+seconds, ""), 422, "1 to 300")
+			want(t, d.ask(Admin, "GET", "/debug/pprof/"+path+"?seconds="+seconds, ""), 422, "1 至 300")
 		}
 	}
 
@@ -562,7 +567,7 @@ func TestOperatorsSeeWhatIsAllocated(t *testing.T) {
 	want(t, w, 200, `"sold":0`)
 	want(t, d.ask(Viewer, "GET", "/admin/v1/skus", ""), 200, `"available":500,"allocated":100,`)
 	want(t, d.ask(Admin, "POST", path+"/adjust", `{"delta":-560,"reason":"x"}`, "Idempotency-Key", "r"), 409,
-		"50 units of hot are in buckets of a sale with a queue")
+		"hot 有 50 件在排队抢购中")
 	w = d.ask(Admin, "POST", path+"/adjust", `{"delta":-1,"expected_available":600,"reason":"x"}`, "Idempotency-Key",
 		"s")
 	want(t, w, 200, `"available":549,"allocated":50,`)

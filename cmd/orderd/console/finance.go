@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -292,6 +293,7 @@ func (c *console) imported(ctx echo.Context, file []byte, apply bool) (reconcile
 	case err != nil:
 		return done, reconcileError(err)
 	}
+	effect(ctx, "", fmt.Sprintf("sha256=%s dry_run=%t outcomes=%v", done.SHA256, done.DryRun, done.Counts))
 	if apply {
 		c.Log.Info("differences imported", "sha256", done.SHA256, "by", operator(ctx), "outcomes", done.Counts)
 	}

@@ -86,7 +86,7 @@ func TestFinanceClosesADayByRoute(t *testing.T) {
 	want(t, d.ask(Finance, "GET", "/admin/v1/differences?assignee=bea", ""), 422, "NEEDS_RANGE")
 	want(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/"+date+"-ALL/differences?assignee=bea", ""), 200, x.ID)
 	want(t, d.ask(Finance, "POST", at+"/resolve", `{"action":"WRITE_OFF","reason":"x","version":"other"}`), 422,
-		"has changed")
+		"已发生变化")
 	day := "/admin/v1/reconciliations/" + date + "-ALL"
 	want(t, d.ask(Finance, "POST", day+"/close", `{"reason":"done"}`), 422, "are open")
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations/"+date+"-REFUND/close", `{"reason":"done"}`), 422, "ALL")
@@ -168,7 +168,7 @@ func TestAWorkbookIsGivenBackByRoute(t *testing.T) {
 		status      int
 		says        string
 	}{
-		{"处理人,id\r\n", xlsxType, 422, "CSV"}, {"\xb4\xa6\xc0\xed", xlsxType, 422, "GBK"}, {"", xlsxType, 422, "empty"},
+		{"处理人,id\r\n", xlsxType, 422, "CSV"}, {"\xb4\xa6\xc0\xed", xlsxType, 422, "GBK"}, {"", xlsxType, 422, "空的"},
 		{"{}", "application/json", 415, ""},
 		{strings.Repeat("x", reconcile.MaxImport+1), xlsxType, http.StatusRequestEntityTooLarge, ""},
 	} {

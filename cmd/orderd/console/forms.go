@@ -139,7 +139,8 @@ type actView struct {
 	Inputs             []input
 	Danger             bool
 	Off                string
-	*orderhttp.Problem // what is wrong with what was sent, nil for nothing
+	Changed            bool // since the person has read what it is about
+	*orderhttp.Problem      // what is wrong with what was sent, nil for nothing
 	Todo               string
 	Reveal             string
 	Keep               bool
@@ -231,13 +232,15 @@ func (c *console) actPage(ctx echo.Context, a *act) error {
 // view makes the page of an act; sent is what a person has filled in, nil at first.
 func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]string) *actView {
 	v := &actView{Name: a.name, Action: ctx.Request().URL.Path, Back: s.back, Facts: s.facts, Danger: a.danger,
-		Off: s.off}
+		Off: s.off, Changed: a.changed(s, sent)}
 	for _, f := range slices.Concat(s.fields, a.fields) {
 		value := s.values[f.name]
 		if f.name == fieldKey && value == "" {
 			value = trail.NewID(c.Now())
 		}
-		if typed, given := sent[f.name]; given && f.name != fieldVersion {
+		// What is there now stands in place of what was typed when that was about something else: whoever sends it
+		// again has seen it.
+		if typed, given := sent[f.name]; given && (value == "" || f.name == fieldKey || f.kind != asHidden && !v.Changed) {
 			value = typed
 		}
 		if f.kind == asCount && sent == nil || f.kind == asSecret {
@@ -251,6 +254,15 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 			Need: f.need, Most: most, Choices: s.choices[f.name]})
 	}
 	return v
+}
+
+// changed reports that what an act is about is not any more what the person has read: a hidden field, such as the
+// version, says what they have read.
+func (a *act) changed(s *subject, sent map[string]string) bool {
+	return slices.ContainsFunc(slices.Concat(s.fields, a.fields), func(f field) bool {
+		read, given := sent[f.name]
+		return f.kind == asHidden && f.name != fieldKey && given && s.values[f.name] != "" && read != s.values[f.name]
+	})
 }
 
 // actPosted is POST of an act's page: it asks the API, and goes back to where the person came from. What cannot

@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +18,10 @@ func (c *console) bookActs() []act {
 	return []act{
 		{name: "day.run", path: uiBooks + "/:id/run", route: "POST /admin/v1/reconciliations",
 			waits: true, fields: []field{text("bill_date"), text("bill_type"), withReason},
-			show: c.daySubject(nil)},
+			show: c.daySubject(nil), body: func(s *subject, form map[string]string) (map[string]any, error) {
+				return map[string]any{"bill_date": s.values["bill_date"], "bill_type": s.values["bill_type"],
+					"reason": form["reason"]}, nil // of the page's day, whatever was posted
+			}},
 		{name: "day.confirm", path: uiBooks + "/:id/confirm", route: "POST /admin/v1/reconciliations/:id/confirm",
 			fields: []field{text("sha1"), withReason},
 			show: c.daySubject(func(s *reconcile.Stored, sha1 string) string {
@@ -41,7 +45,7 @@ func (c *console) bookActs() []act {
 		{name: "diff.comment", path: uiDiffs + "/:id/comment", route: "POST /admin/v1/differences/:id/comments",
 			fields: []field{{name: "text", kind: asReason, need: true, most: 500}}, show: c.differenceSubject},
 		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
-			danger: true, stepUp: c.writesOff,
+			danger: true, stepUp: c.movesMoney,
 			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},
 			show:   c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
 				return map[string]any{"action": form["action"], "reason": form["reason"], "version": form["seen"]}, nil
@@ -49,10 +53,12 @@ func (c *console) bookActs() []act {
 	}
 }
 
-// writesOff reports that what is posted writes a difference off: the password is then asked for once more.
-func (c *console) writesOff(ctx echo.Context) (bool, error) {
+// movesMoney reports that what is posted writes a difference off or sends its money back: the password is then asked
+// for once more.
+func (c *console) movesMoney(ctx echo.Context) (bool, error) {
 	form, err := readForm(ctx)
-	return form.Get("action") == string(reconcile.WriteOff), err
+	action := reconcile.Action(form.Get("action"))
+	return action == reconcile.WriteOff || action == reconcile.RefundPayment, err
 }
 
 // readyToClose reports that nothing of a day is open, as far as its page knows: CloseDay judges.
@@ -110,7 +116,8 @@ func (c *console) daySubject(off func(s *reconcile.Stored, sha1 string) string) 
 func (c *console) dayLinks(ctx echo.Context, v *dayView) []link {
 	names := []string{"day.run"}
 	for _, f := range v.Files {
-		if f.Source == reconcile.SourceFile && f.ConfirmedBy == "" && v.Day.Source != reconcile.SourceWeChat {
+		if f.Source == reconcile.SourceFile && f.ConfirmedBy == "" && v.Day.Source != reconcile.SourceWeChat &&
+			!slices.Contains(f.GivenBy, operator(ctx)) {
 			names = append(names, "day.confirm")
 			break
 		}
@@ -141,6 +148,9 @@ func (c *console) differenceSubject(ctx echo.Context) (subject, error) {
 		return s, nil
 	}
 	for _, a := range d.Allowed() {
+		if a == reconcile.WriteOff && d.ProposedBy == operator(ctx) {
+			continue // somebody else confirms it
+		}
 		s.choices["action"] = append(s.choices["action"], choice{string(a), "does." + string(a)})
 		s.facts = append(s.facts, fact{"does." + string(a), l.word("doeswhat." + string(a)), false})
 	}

@@ -97,10 +97,11 @@ func (c *console) importPosted(ctx echo.Context) error {
 	if err != nil {
 		return c.importRefused(ctx, err)
 	}
+	status := http.StatusOK
 	v := importView{Done: &dry, Prove: writesOffAny(&dry) && !sessionOf(ctx).Proved(c.Now())}
 	if f.apply && v.Prove {
 		if err := c.Logins.Prove(ctx.Request().Context(), sessionOf(ctx), f.password); err != nil {
-			if _, v.Problem, err = c.refused(ctx, err); err != nil {
+			if status, v.Problem, err = c.refused(ctx, err); err != nil {
 				return err
 			}
 			f.apply = false
@@ -121,7 +122,11 @@ func (c *console) importPosted(ctx echo.Context) error {
 			v.Counts = append(v.Counts, importCount{o, n})
 		}
 	}
-	return c.show(ctx, "import", v)
+	body, err := c.render(ctx, "import", v)
+	if err != nil {
+		return err
+	}
+	return ctx.HTMLBlob(status, body)
 }
 
 // importRefused says on the page what is wrong with a file.
@@ -130,7 +135,11 @@ func (c *console) importRefused(ctx echo.Context, err error) error {
 	if !errors.As(err, &failure) || failure.Code != orderhttp.CodeValidation {
 		return err
 	}
-	body, err := c.render(ctx, "import", importView{Problem: failure.Text.En})
+	said := failure.Zh
+	if languageOf(ctx.Request()) == en {
+		said = failure.En
+	}
+	body, err := c.render(ctx, "import", importView{Problem: said})
 	if err != nil {
 		return err
 	}

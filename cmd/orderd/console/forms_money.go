@@ -30,10 +30,17 @@ func (c *console) refundActs() []act {
 			show: c.cardSubject}}
 }
 
-// needsTwo reports that a refund takes two people: the password is then asked for once more.
+// needsTwo reports that a refund takes two people, by what was said when it was asked for or by the limit of today:
+// the password is then asked for once more. Of money that was held, whoever sent it back was the first.
 func (c *console) needsTwo(ctx echo.Context) (bool, error) {
 	r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
-	return r.ApprovalsNeeded > 1, err
+	return r.ApprovalsNeeded > 1 || c.Refunds.ApprovalsFor(max(r.Amount, r.PaymentTotal)) > 1, err
+}
+
+// heldNeedsTwo is needsTwo of money that is held.
+func (c *console) heldNeedsTwo(ctx echo.Context) (bool, error) {
+	h, err := c.Orders.FindHeld(ctx.Request().Context(), ctx.Param("id"))
+	return c.Refunds.ApprovalsFor(h.Total) > 1, err
 }
 
 // refundSubject is a refund as what an act is about.
@@ -83,7 +90,7 @@ var decisions = []struct {
 // refundMay are the paths of the acts that a refund's state allows.
 func (c *console) refundMay(r *order.Refund) (paths []string) {
 	for _, d := range decisions {
-		if order.NextRefund(r.State, d.event).Verdict == order.VerdictMove {
+		if r.CanDecide(d.event, c.Now()).Verdict == order.VerdictMove {
 			paths = append(paths, d.path)
 		}
 	}
@@ -118,8 +125,12 @@ func (c *console) heldActs() []act {
 		all[i] = act{name: "held." + w.path, path: "/ui/held/:id/" + w.path, route: "POST /admin/v1/held/:id",
 			fixed: map[string]any{"action": w.action}, fields: []field{withReason}, show: c.heldSubject(w.action),
 			danger: w.action != order.HeldApply, waits: w.action != order.HeldApply}
-		if w.action == order.HeldWriteOff {
+		switch w.action {
+		case order.HeldWriteOff:
 			all[i].stepUp = always
+		case order.HeldRefund:
+			all[i].stepUp = c.heldNeedsTwo
+		case order.HeldApply:
 		}
 	}
 	return all

@@ -391,7 +391,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 		"cannot be done about")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 200,
 		`"proposed_by":"the-finance"`)
-	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 403, "second person")
+	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 403, "核销须两人")
 	want(t, d.ask(Admin, "POST", resolve, `{"action":"WRITE_OFF","reason":"yes"}`), 200, `"status":"WRITTEN_OFF"`)
 	want(t, d.ask(Finance, "POST", "/admin/v1/differences/none/resolve", `{"action":"WRITE_OFF","reason":"x"}`), 404,
 		"DIFFERENCE_NOT_FOUND")

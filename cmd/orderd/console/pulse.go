@@ -140,7 +140,7 @@ func (c *console) lights(ctx context.Context) (all []pulseLight, workers []sched
 		return all, nil
 	}
 	w := pulseLight{Name: "workers", Status: "unknown"}
-	workers, err := c.Tasks.Workers()
+	workers, err := c.workers(ctx)
 	switch {
 	case err != nil:
 		w.Detail = fmt.Sprint(err)
@@ -150,4 +150,24 @@ func (c *console) lights(ctx context.Context) (all []pulseLight, workers []sched
 		w.Status, w.Count = "pass", len(workers)
 	}
 	return append(all, w), workers
+}
+
+// workers asks Redis for the processes that work, and waits no longer than ctx: the queue's own waits are longer, and
+// all pages stand behind this one look.
+func (c *console) workers(ctx context.Context) ([]scheduler.WorkerProcess, error) {
+	type told struct {
+		all []scheduler.WorkerProcess
+		err error
+	}
+	answer := make(chan told, 1)
+	go func() {
+		all, err := c.Tasks.Workers()
+		answer <- told{all, err}
+	}()
+	select {
+	case t := <-answer:
+		return t.all, t.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

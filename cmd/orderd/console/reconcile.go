@@ -324,6 +324,9 @@ func (c *console) start(ctx echo.Context) (reconcile.RunRequest, error) {
 		return q, err
 	}
 	id := reconcile.ID(q.Date, q.Type)
+	if file != nil { // its form is not read before it is begun
+		effect(ctx, "", id+" by a bill that was given")
+	}
 	by := reconcile.ByOperator(operator(ctx), "request", orderhttp.RequestID(ctx))
 	// A courtesy, and no lock: without it a second click would have 202 for a run that is
 	// then refused, which only the log would say.

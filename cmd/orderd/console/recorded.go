@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/order/orderhttp"
+	"orderd/order/shops"
 	"orderd/payment/operators"
 	"orderd/payment/trail"
 )
@@ -57,7 +58,7 @@ var acts = map[string]inTrail{
 	"POST /admin/v1/refunds/:no/by-hand":           {"refund.byhand", []string{"restock"}},
 	"POST /admin/v1/refunds/:no/to-card":           {"refund.tocard", []string{"type", "bank_type"}},
 	"POST /admin/v1/refunds/:no/retry":             {"refund.retry", nil},
-	"POST /admin/v1/reconciliations":               {"day.run", []string{"date", "type"}},
+	"POST /admin/v1/reconciliations":               {"day.run", []string{"bill_date", "bill_type"}},
 	"POST /admin/v1/reconciliations/:id/confirm":   {"day.confirm", []string{"sha1"}},
 	"POST /admin/v1/differences/:id/resolve":       {"difference.resolve", []string{"action", "resolution"}},
 	"POST /admin/v1/differences/:id/assign":        {"difference.assign", []string{"assignee", "from"}},
@@ -129,21 +130,28 @@ func (c *console) recorded(method, path string, h echo.HandlerFunc) echo.Handler
 			return err
 		}
 		act, err := c.Trail.Begin(ctx.Request().Context(), c.whoActs(ctx), trail.What{Action: what.action,
-			Target: cmp.Or(target(ctx), asked.text("name"), asked.text("date")), Reason: asked.text("reason"),
+			Target: cmp.Or(target(ctx), asked.text("name"), asked.text("bill_date")), Reason: asked.text("reason"),
 			Asked: asked.kept(what.keep)})
 		if err != nil {
 			return err
 		}
+		outcome := trail.Failed + ":PANIC"
+		defer func() { c.ended(ctx, act, what.action, outcome) }()
 		err = h(ctx)
-		changed, _ := ctx.Get(effectKey).([2]string)
-		// The answer may have taken all the time that the request had, or its client is gone: the end is written
-		// down all the same.
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx.Request().Context()), endTimeout)
-		defer cancel()
-		if lost := act.End(end, "", outcomeOf(ctx, err), changed[0], changed[1]); lost != nil {
-			c.Log.Error("the audit trail has no end of an act", "action", what.action, "err", lost)
-		}
+		outcome = outcomeOf(ctx, err)
 		return err
+	}
+}
+
+// ended writes down how an act ended.
+func (c *console) ended(ctx echo.Context, act *trail.Act, action, outcome string) {
+	changed, _ := ctx.Get(effectKey).([2]string)
+	// The answer may have taken all the time that the request had, or its client is gone: the end is written
+	// down all the same.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx.Request().Context()), endTimeout)
+	defer cancel()
+	if err := act.End(end, "", outcome, changed[0], changed[1]); err != nil {
+		c.Log.Error("the audit trail has no end of an act", "action", action, "err", err)
 	}
 }
 
@@ -162,10 +170,19 @@ func sessionMark(s operators.Session) string { return s.ID[:min(len(s.ID), 12)] 
 
 // target is what the path names.
 func target(ctx echo.Context) string {
-	if values := ctx.ParamValues(); len(values) > 0 {
-		return values[0]
+	values := ctx.ParamValues()
+	if len(values) == 0 || !strings.Contains(ctx.Path(), ":") { // a form has the parameters of its own path
+		return ""
 	}
-	return ""
+	return open(values[0])
+}
+
+// open is a text that may stand in the trail: not a secret that somebody gave in place of its name.
+func open(text string) string {
+	if strings.HasPrefix(text, tokenPrefix) || strings.HasPrefix(text, shops.Prefix) {
+		return "(secret)"
+	}
+	return text
 }
 
 // outcomeOf says how an act ended.
@@ -221,14 +238,20 @@ func askedOf(ctx echo.Context) (asked, error) {
 // text is a field that is a text, "" for another.
 func (a asked) text(name string) string {
 	text, _ := a[name].(string)
-	return text
+	return open(text)
 }
 
 // kept is the JSON of the fields that may be shown, "" for none.
 func (a asked) kept(names []string) string {
 	some := map[string]any{}
 	for _, name := range names {
-		if v, given := a[name]; given {
+		v, given := a[name]
+		if text, is := v.(string); is {
+			if v = open(text); name == "url" { // what stands behind the question mark may let somebody in
+				v, _, _ = strings.Cut(text, "?")
+			}
+		}
+		if given {
 			some[name] = v
 		}
 	}

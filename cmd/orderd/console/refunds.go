@@ -27,6 +27,8 @@ type Refunds interface {
 	SendToCard(ctx context.Context, c order.RefundToCard) (order.Refund, error)
 	FindRefund(ctx context.Context, outRefundNo string) (order.Refund, error)
 	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.Refund, string, error)
+	// ApprovalsFor is how many people a refund of such a sum takes.
+	ApprovalsFor(sum payment.Fen) int
 	// RefundBacklog counts and sums refunds by state, for gauges and the first page.
 	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
 }

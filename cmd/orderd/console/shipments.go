@@ -99,8 +99,7 @@ func (c *console) getShipment(ctx echo.Context) error {
 		return err
 	}
 	if !ok {
-		return &orderhttp.Failure{Code: orderhttp.CodeNotFound,
-			Text: orderhttp.Text{En: "No shipment is owed for this order, or nothing was sent for it."}}
+		return fail(orderhttp.CodeNotFound, "No shipment is owed for this order, or nothing was sent for it.")
 	}
 	return ctx.JSON(http.StatusOK, c.viewShipment(&s))
 }
@@ -124,7 +123,7 @@ func (c *console) putShipment(ctx echo.Context) error {
 		pointer := "#/" + strings.NewReplacer("[", "/", "].", "/").Replace(bad.Field)
 		return invalid(pointer, bounds.CodeFormat, bad.Why)
 	case errors.Is(err, shipping.ErrNotOwed), errors.Is(err, shipping.ErrReshipped):
-		return &orderhttp.Failure{Code: orderhttp.CodeShipmentNotPossible, Text: orderhttp.Text{En: err.Error()}}
+		return fail(orderhttp.CodeShipmentNotPossible, err.Error())
 	case err != nil:
 		return err
 	}

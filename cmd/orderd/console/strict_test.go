@@ -389,7 +389,7 @@ func TestHeldMoneyIsWrittenOffByRoute(t *testing.T) {
 		want(t, wang("POST", path, body), 200, `"outcome":"written_off"`)
 	}
 	want(t, li("POST", path, body), 200, `"outcome":"written_off"`)
-	want(t, d.ask(Finance, "POST", path, body), 409, "was written off by li and wang")
+	want(t, d.ask(Finance, "POST", path, body), 409, "已由 li 和 wang 核销")
 	want(t, li("POST", path, `{"action":"REFUND","reason":"r"}`), 409, "REFUND_NOT_POSSIBLE")
 	for _, list := range []string{list, "/admin/v1/payments/held"} {
 		want(t, d.ask(Viewer, "GET", list, ""), 200, `"data":[]`)

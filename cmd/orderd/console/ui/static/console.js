@@ -67,7 +67,13 @@
     e.preventDefault();
     button.disabled = true;
     fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "text/html" } })
-      .then(fill).catch(() => form.submit()).finally(() => { button.disabled = false; });
+      .then(fill).catch(() => {
+        const p = document.createElement("p");
+        p.className = "why bad";
+        p.setAttribute("role", "alert");
+        p.textContent = form.dataset.lost || "?";
+        form.prepend(p);
+      }).finally(() => { button.disabled = false; });
   });
 
   // Rows that j and k walk through, and Enter opens.
@@ -156,7 +162,7 @@
     const say = (text) => { link.textContent = text; link.href = location.href; link.hidden = false; };
     const busy = () => typing(document.activeElement) || one("dialog[open]") || String(getSelection()).length > 0;
     const fresh = async () => {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Orderd-Live": "1" } });
       if (!answer.ok || answer.redirected) throw new Error(answer.status);
       return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
     };
