@@ -66,7 +66,7 @@ func TestFinanceClosesADayByRoute(t *testing.T) {
 	want(t, d.ask(Finance, "GET", "/admin/v1/months/2026-13", ""), 422, "VALIDATION_FAILED")
 	at := "/admin/v1/differences/" + x.ID
 	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"bea","from":""}`), 200, `"assignee":"bea"`)
-	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"carl","from":""}`), 422, "meanwhile")
+	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"carl","from":""}`), 422, "期间已分配给")
 	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"ghost"}`), 422, "no account")
 	want(t, d.ask(Finance, "POST", at+"/comments", `{"text":"asked the bank"}`), 200, "asked the bank")
 	want(t, d.ask(Finance, "POST", at+"/comments", `{"text":""}`), 422, "comment")

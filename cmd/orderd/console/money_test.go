@@ -388,7 +388,7 @@ func TestReconciliationOverHTTP(t *testing.T) {
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF"}`), 422, "#/reason")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"FORGET","reason":"x"}`), 422, "WRITE_OFF")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"APPLY_PAYMENT","reason":"x"}`), 422,
-		"cannot be done about")
+		"不能用")
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 200,
 		`"proposed_by":"the-finance"`)
 	want(t, d.ask(Finance, "POST", resolve, `{"action":"WRITE_OFF","reason":"other shop"}`), 403, "核销须两人")
