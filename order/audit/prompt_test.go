@@ -108,7 +108,9 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"VALUES ('x', 'adam', 'cli', 1800000000000, 1800001800000);" +
 	"INSERT INTO operator_sessions (sha256, person, role, created_at, seen_at, proved_at, address, agent) " +
 	"VALUES ('x', 'adam', 'admin', 1800000000000, 1800000000000, 1800000000000, '', '');" +
-	"INSERT INTO login_failures (who, tries, at) VALUES ('x', '1800000000000', 1800000000000);" + saleRows
+	"INSERT INTO login_failures (who, tries, at) VALUES ('x', '1800000000000', 1800000000000);" +
+	"INSERT INTO saved_views (person, page, name, query, saved_at) VALUES ('adam', 'orders', 'x', 'a=b', " +
+	"1800000000000);" + saleRows
 
 func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	t.Helper()

@@ -67,7 +67,7 @@ func TestFinanceClosesADayByRoute(t *testing.T) {
 	at := "/admin/v1/differences/" + x.ID
 	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"bea","from":""}`), 200, `"assignee":"bea"`)
 	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"carl","from":""}`), 422, "期间已分配给")
-	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"ghost"}`), 422, "no account")
+	want(t, d.ask(Finance, "POST", at+"/assign", `{"assignee":"ghost"}`), 422, "没有财务角色的账号")
 	want(t, d.ask(Finance, "POST", at+"/comments", `{"text":"asked the bank"}`), 200, "asked the bank")
 	want(t, d.ask(Finance, "POST", at+"/comments", `{"text":""}`), 422, "comment")
 	v := asJSON[DifferenceView](t, d.ask(Finance, "GET", at, "").Body.Bytes())
@@ -88,7 +88,7 @@ func TestFinanceClosesADayByRoute(t *testing.T) {
 	want(t, d.ask(Finance, "POST", at+"/resolve", `{"action":"WRITE_OFF","reason":"x","version":"other"}`), 422,
 		"已发生变化")
 	day := "/admin/v1/reconciliations/" + date + "-ALL"
-	want(t, d.ask(Finance, "POST", day+"/close", `{"reason":"done"}`), 422, "are open")
+	want(t, d.ask(Finance, "POST", day+"/close", `{"reason":"done"}`), 422, "条差异未处理")
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations/"+date+"-REFUND/close", `{"reason":"done"}`), 422, "ALL")
 	for _, who := range []string{"bea", "carl"} {
 		if _, err := d.books.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,

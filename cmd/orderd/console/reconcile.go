@@ -249,6 +249,9 @@ func reconcileError(err error) error {
 		errors.Is(err, reconcile.ErrResolved), errors.Is(err, reconcile.ErrChanged),
 		errors.Is(err, reconcile.ErrNotClosable):
 		return fail(orderhttp.CodeValidation, err.Error())
+	case errors.Is(err, reconcile.ErrProof): // somebody has had a hand on it: no repeat helps
+		return &orderhttp.Failure{Code: orderhttp.CodeInternal, Err: err, Text: orderhttp.Text{En: err.Error(),
+			Zh: orderhttp.InChinese(err.Error())}}
 	case errors.Is(err, reconcile.ErrSecondPerson):
 		return fail(orderhttp.CodeForbidden, err.Error())
 	}
