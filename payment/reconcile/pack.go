@@ -293,7 +293,7 @@ func (p proof) check(c *Closing) error {
 	var list strings.Builder
 	sums := map[string]string{}
 	for _, f := range p {
-		var to io.Writer = io.Discard
+		to := io.Discard
 		if f.name == sumsFile {
 			to = &list
 		}

@@ -240,7 +240,8 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 		}
 		// What is there now stands in place of what was typed when that was about something else: whoever sends it
 		// again has seen it.
-		if typed, given := sent[f.name]; given && (value == "" || f.name == fieldKey || f.kind != asHidden && !v.Changed) {
+		typed, given := sent[f.name]
+		if given && (value == "" || f.name == fieldKey || f.kind != asHidden && !v.Changed) {
 			value = typed
 		}
 		if f.kind == asCount && sent == nil || f.kind == asSecret {

@@ -22,7 +22,8 @@ import (
 
 // A password that is asked for on one way to send a large sum back, and not on the other, is asked for nowhere.
 func TestNoWayToSendALargeSumGoesAroundThePassword(t *testing.T) {
-	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }), nil)
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }),
+		nil)
 	d.heldMoney(t, "4200001", 500)
 	d.heldMoney(t, "4200002", 100)
 	f, g := d.browser(t, "fin", Finance), d.browser(t, "gao", Finance)
@@ -97,7 +98,8 @@ func TestASecretInPlaceOfANameIsNotInTheTrail(t *testing.T) {
 	d := newDesk(t)
 	leaked := tokenPrefix + strings.Repeat("A", 43)
 	d.ask(Admin, "DELETE", "/admin/v1/tokens/"+leaked, "")
-	want(t, d.ask(Admin, "POST", "/admin/v1/webhooks", `{"url":"https://a.example/h?key=hush","reason":"x"}`), 201, "we_")
+	hook := `{"url":"https://a.example/h?key=hush","reason":"x"}`
+	want(t, d.ask(Admin, "POST", "/admin/v1/webhooks", hook), 201, "we_")
 	seen := 0
 	err := trail.New(d.DB, d.Clock.Now, nil).All(t.Context(), time.Time{}, time.Time{}, func(e *trail.Entry) error {
 		seen++

@@ -103,9 +103,11 @@ var words = map[string][2]string{
 	"c.reason":      {"原因", "Reason"},
 	"f.since":       {"日期从", "From"},
 	"stop":          {"。", ". "},
-	"act.changed":   {"在您填写期间已有变化，以下为最新内容，请核对后再提交。", "It has changed since you read it. This is how it is now: look at it, and send it again."},
-	"act.lost":      {"没有收到答复，不知道是否已完成。请先查看结果，再决定是否重试。", "No answer came, and whether it was done is not known. Look first, then decide."},
-	"trail.asked":   {"开始", "begun"},
+	"act.changed": {"在您填写期间已有变化，以下为最新内容，请核对后再提交。",
+		"It has changed since you read it. This is how it is now: look at it, and send it again."},
+	"act.lost": {"没有收到答复，不知道是否已完成。请先查看结果，再决定是否重试。",
+		"No answer came, and whether it was done is not known. Look first, then decide."},
+	"trail.asked": {"开始", "begun"},
 	"trail.what": {
 		"每次操作先记录、后执行，再记录结果；每行含前一行的哈希，由 verify 检查。",
 		"Each act is written down before it is done, and how it ended after it. Each row has the hash of the " +
