@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -63,6 +64,10 @@ func (c *console) movesMoney(ctx echo.Context) (bool, error) {
 
 // readyToClose reports that nothing of a day is open, as far as its page knows: CloseDay judges.
 func readyToClose(s *reconcile.Stored) bool {
+	day, err := time.ParseInLocation(time.DateOnly, s.Date, beijing)
+	if err != nil || s.FinishedAt.Before(day.AddDate(0, 0, 1)) { // it was reconciled before it was over
+		return false
+	}
 	return s.State == "done" && s.Result != nil && s.Counts && s.Result.Open == 0 && s.Result.Pending == 0
 }
 
