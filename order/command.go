@@ -239,7 +239,7 @@ func (c *settle) decide(b *batch) (applied, error) {
 		done.cell, s.Reason = Next(StateClosed, EventRevive), "revived"
 	}
 	back := !revived && (done.cell.Verdict != VerdictMove || done.cell.Effect == EffectOweRefund)
-	if c.again && back && b.s.approvals(c.trade.Total) > 1 {
+	if c.again && back && b.s.ApprovalsFor(c.trade.Total) > 1 {
 		return applied{}, &JudgedError{Reason: before.reason, Why: "its order has no use for it, and to give so " +
 			"much back takes two people: send it back as money that is held"}
 	}

@@ -163,7 +163,7 @@ func (c *sendBackHeld) decide(b *batch) (applied, error) {
 	if err != nil {
 		return applied{}, err
 	}
-	needed := b.s.approvals(p.amount) // all of it has gone back then, here and elsewhere
+	needed := b.s.ApprovalsFor(p.amount) // all of it has gone back then, here and elsewhere
 	if needed > 1 && operators.Shell(c.cause.Actor.ID) {
 		return applied{}, operators.ErrShell
 	}
@@ -481,7 +481,7 @@ func (b *batch) asksFor(r *Refund) int {
 				sum += o.Amount
 			}
 		}
-		n = b.s.approvals(sum)
+		n = b.s.ApprovalsFor(sum)
 	}
 	if n == 0 && b.refunds.unclear(paid) != "" {
 		n = 1
@@ -558,19 +558,15 @@ func (b *batch) refundable(ask *AskRefund, paid *paidEntry) ([]stock.Line, payme
 // What went back elsewhere is of the sum, and what is not clear is for a person.
 func (b *batch) approvals(paid *paidEntry, amount payment.Fen) int {
 	back, _ := b.refunds.elsewhere(paid.transactionID)
-	n := b.s.approvals(paid.taken + paid.adds + amount + back)
+	n := b.s.ApprovalsFor(paid.taken + paid.adds + amount + back)
 	if n == 0 && b.refunds.unclear(paid) != "" {
 		return 1
 	}
 	return n
 }
 
-// approvals is how many people have to agree to a refund that makes the sum of
-// a payment's refunds this: in parts it is no smaller.
-func (s *Service) approvals(sum payment.Fen) int { return s.ApprovalsFor(sum) }
-
-// ApprovalsFor is how many people have to agree to a refund of such a sum that a customer asks for: 0, 1, or 2 above
-// Config.RefundTwoPersons.
+// ApprovalsFor is how many people have to agree to a refund that makes the sum of a payment's refunds this: in parts
+// it is no smaller. 0, 1, or 2 above Config.RefundTwoPersons.
 func (s *Service) ApprovalsFor(sum payment.Fen) int {
 	switch {
 	case sum <= s.cfg.RefundAutoApprove:

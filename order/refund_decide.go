@@ -48,7 +48,7 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 	case c.event == RefundEventApprove && r.after.State == RefundStateHeld:
 		return c.lookedAt(b, e, r), nil
 	}
-	cell, why := c.allowed(b, &r.after), c.why
+	cell, why := r.after.CanDecide(c.event, b.now), c.why
 	var alarms []string
 	if c.event == RefundEventByHand && cell.Verdict == VerdictMove && b.takesTwo(&r.after, c.cause.Actor.ID) {
 		done, both, noted, err := b.firstOfTwo(e, r, &c.header, c.why, saidByHand, "refund.by_hand_said")
@@ -75,7 +75,7 @@ func (c *decideRefund) decide(b *batch) (applied, error) {
 // they can say that it went back; and of what who has asked for, or somebody who is no other.
 func (b *batch) takesTwo(r *Refund, who string) bool {
 	asked := r.Requester.Type == ActorOperator && b.people.Second(who, r.Requester.ID) != nil
-	return asked || r.ApprovalsNeeded > 1 || b.s.approvals(r.Amount) > 1
+	return asked || r.ApprovalsNeeded > 1 || b.s.ApprovalsFor(r.Amount) > 1
 }
 
 // SaidByHand is the first of the two people who settle a refund by hand, as long as the
@@ -115,13 +115,9 @@ func (b *batch) firstOfTwo(e *entry, r *refundEntry, h *header, why, what, event
 	return done, "", true, nil
 }
 
-// allowed is what the table says, and what it cannot know: an answer of WeChat
-// Pay may still be on its way, and money that is owed is nobody's to keep. That of a
-// payment that is held is decided about again.
-func (c *decideRefund) allowed(b *batch, r *Refund) RefundCell { return r.CanDecide(c.event, b.now) }
-
 // CanDecide says what a decision about the refund leads to at a time, or why it is refused; who decides is not
-// looked at.
+// looked at. It is what the table says, and what it cannot know: an answer of WeChat Pay may still be on its way,
+// and money that is owed is nobody's to keep. That of a payment that is held is decided about again.
 func (r *Refund) CanDecide(e RefundEvent, now time.Time) RefundCell {
 	cell := NextRefund(r.State, e)
 	if cell.Verdict != VerdictMove {

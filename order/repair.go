@@ -191,7 +191,7 @@ func mendOwed(ctx context.Context, m *mending) (bool, error) {
 		outTradeNo: p.outTradeNo, total: p.amount, amount: p.amount, reason: reason})}
 	if reason == ReasonHeld { // people decide about it, and their approvals were lost with it
 		row := &fresh.after
-		row.ApprovalsNeeded, row.DueAt = max(1, m.s.approvals(p.amount)), time.Time{}
+		row.ApprovalsNeeded, row.DueAt = max(1, m.s.ApprovalsFor(p.amount)), time.Time{}
 		row.State = askedState(row.ApprovalsNeeded)
 	}
 	m.refunds.add(fresh)
