@@ -42,6 +42,9 @@ func (e *BelowZeroError) Error() string {
 // ErrSKUVersion: the caller acted on an older version of the SKU.
 var ErrSKUVersion = errors.New("the SKU has changed since it was read")
 
+// ErrSKUExists: a SKU was to be made, and there is one.
+var ErrSKUExists = errors.New("there is a SKU of this id already")
+
 // Admin is the operators' side of stock: SKUs and what comes in. Every change of a
 // shelf is a flow, committed with it. Its methods are safe for concurrent use.
 type Admin struct {
@@ -73,10 +76,12 @@ type Put struct {
 	Actor string // who does it
 	// IfVersion refuses with ErrSKUVersion unless an existing SKU has this version; 0 for any.
 	IfVersion int64
+	// IfNew refuses with ErrSKUExists unless there is none.
+	IfNew bool
 }
 
 // Put creates a SKU, or changes the title and price of an existing one.
-// Errors: *InvalidError, ErrSKUVersion, database errors.
+// Errors: *InvalidError, ErrSKUVersion, ErrSKUExists, database errors.
 func (a *Admin) Put(ctx context.Context, p Put) (sku SKU, created bool, err error) {
 	if err := p.validate(); err != nil {
 		return SKU{}, false, err
@@ -114,12 +119,14 @@ func (p *Put) made(sku *SKU, now time.Time) bool {
 // put is Put in its transaction. The UPDATE comes first: most calls are about a SKU
 // that exists, and it is the one statement that decides so without a race.
 func put(ctx context.Context, tx *sqldb.Tx, p Put, now time.Time) (created bool, err error) {
-	n, err := tx.Update(ctx, `UPDATE skus
+	if !p.IfNew {
+		n, err := tx.Update(ctx, `UPDATE skus
 SET title = ?, price_fen = ?, version = version + 1, updated_at = ?
 WHERE sku_id = ?
   AND (? = 0 OR version = ?)`, p.Title, p.PriceFen, sqldb.Millis(now), p.SkuID, p.IfVersion, p.IfVersion)
-	if err != nil || n == 1 {
-		return false, err
+		if err != nil || n == 1 {
+			return false, err
+		}
 	}
 	if p.IfVersion != 0 {
 		return false, ErrSKUVersion
@@ -132,6 +139,9 @@ WHERE sku_id = ?
   (sku_id, title, price_fen, available, unlimited, version, created_at, updated_at)
 VALUES (?, ?, ?, ?, ?, 1, ?, ?)`, p.SkuID, p.Title, p.PriceFen, max(quantity, 0), quantity == unlimitedQuantity,
 		sqldb.Millis(now), sqldb.Millis(now))
+	if sqldb.IsDuplicate(err) && p.IfNew {
+		return false, ErrSKUExists
+	}
 	if sqldb.IsDuplicate(err) {
 		return false, sqldb.ErrLostRace // somebody created it just now: change that one
 	}

@@ -2,6 +2,7 @@ package stock
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/csv"
@@ -46,9 +47,13 @@ const (
 
 // ImportOptions shape an import.
 type ImportOptions struct {
-	Mode     Mode
-	DryRun   bool                  // validate only
-	Actor    string                // who imports
+	Mode   Mode
+	DryRun bool   // validate only
+	Actor  string // who imports
+	Reason string // of its flows, at most bounds.Reason; "" for "import"
+	// Seen are the SKUs of the lines as somebody has read them by PlanImport: a line whose SKU has changed since, or
+	// is not among them, is passed by and is in the report. nil: whatever is there.
+	Seen     []Seen
 	Progress func(done, total int) // called after every transaction, in lines; may be nil
 }
 
@@ -59,6 +64,9 @@ type ImportReport struct {
 	Updated  int      `json:"updated"`  // existing SKUs: title, price, stock
 	Repeated int      `json:"repeated"` // lines that this very file had applied before
 	Problems []string `json:"problems"` // "line 7: …"; nothing is written when there is one
+	// Changed are the lines that were passed by: their SKUs have changed since they were read (ImportOptions.Seen).
+	Changed []int       `json:"changed,omitempty"`
+	Rows    []ImportRow `json:"rows,omitempty"` // of PlanImport alone
 }
 
 // ErrImport: the file has bad lines; they are in the report.
@@ -79,8 +87,9 @@ type importLine struct {
 // else holds locked is passed by: the error names it and is sqldb.ErrLocked.
 func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (ImportReport, error) {
 	var report ImportReport
-	if o.Mode != ModeSet && o.Mode != ModeAdd {
-		return report, &InvalidError{[]string{"mode must be set or add"}}
+	o.Reason = cmp.Or(o.Reason, "import")
+	if wrong := bounds.Reason.Check(o.Reason); wrong != nil {
+		return report, &InvalidError{wrongs(wrong)}
 	}
 	if o.Actor != "" && !bounds.Operator.Fits(o.Actor) {
 		return report, &InvalidError{wrongs(bounds.Operator.Check(o.Actor))}
@@ -92,11 +101,9 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 	if len(file) > maxImport {
 		return report, fmt.Errorf("the file is larger than %d MiB: split it", maxImport>>20)
 	}
-	lines, problems := parseImport(file)
-	if problems == nil {
-		if problems, err = a.conflicts(ctx, lines); err != nil {
-			return report, err
-		}
+	lines, problems, err := a.readImport(ctx, file, o.Mode)
+	if err != nil {
+		return report, err
 	}
 	report.Lines, report.Problems = len(lines), problems
 	if len(problems) > 0 {
@@ -105,16 +112,16 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 	if o.DryRun {
 		return report, nil
 	}
-	sum := sha256.Sum256(file)
-	ref := "import-" + hex.EncodeToString(sum[:16])
+	ref := importRef(file)
 	var locked []error
 	for batch := range slices.Chunk(lines, importLines) {
 		err := a.importPart(ctx, batch, o, ref, func(part ImportReport) {
 			report.Created += part.Created
 			report.Updated += part.Updated
 			report.Repeated += part.Repeated
+			report.Changed = append(report.Changed, part.Changed...)
 			if o.Progress != nil {
-				o.Progress(report.Created+report.Updated+report.Repeated, len(lines))
+				o.Progress(report.Created+report.Updated+report.Repeated+len(report.Changed), len(lines))
 			}
 		})
 		if err == nil {
@@ -125,6 +132,25 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 		}
 	}
 	return report, errors.Join(locked...)
+}
+
+// readImport reads a file and lists what is wrong with it; it looks at the SKUs that exist once all lines can be
+// read.
+func (a *Admin) readImport(ctx context.Context, file []byte, mode Mode) (lines []importLine, problems []string,
+	err error) {
+	if mode != ModeSet && mode != ModeAdd {
+		return nil, nil, &InvalidError{[]string{"mode must be set or add"}}
+	}
+	if lines, problems = parseImport(file); problems == nil {
+		problems, err = a.conflicts(ctx, lines)
+	}
+	return lines, problems, err
+}
+
+// importRef is by what the flows of a file are known.
+func importRef(file []byte) string {
+	sum := sha256.Sum256(file)
+	return "import-" + hex.EncodeToString(sum[:16])
 }
 
 // maxLockedParts is in how many parts of a file a locked line is passed by; beyond it
@@ -166,10 +192,7 @@ func (a *Admin) importPart(ctx context.Context, batch []importLine, o ImportOpti
 func (a *Admin) importBatch(
 	ctx context.Context, tx *sqldb.Tx, batch []importLine, o ImportOptions, ref string,
 ) (part ImportReport, err error) {
-	kind := KindReplenish
-	if o.Mode == ModeSet {
-		kind = KindAdjust
-	}
+	kind := o.Mode.kind()
 	shelf, err := lockSKUs(ctx, tx, batch)
 	if err != nil {
 		return part, err
@@ -178,6 +201,7 @@ func (a *Admin) importBatch(
 	if err != nil {
 		return part, err
 	}
+	batch, part.Changed = o.asSeen(batch, shelf, before)
 	if o.Mode == ModeSet {
 		if err := callBackLines(ctx, tx, batch, before, shelf, a.now()); err != nil {
 			return part, err
@@ -198,7 +222,7 @@ func (a *Admin) importBatch(
 			unlimited := *l.Quantity == unlimitedQuantity
 			fresh = append(fresh, l.SkuID, l.Title, l.PriceFen, max(*l.Quantity, 0), unlimited, 1, at, at)
 			if !unlimited {
-				flows = append(flows, "", string(KindInitial), "", l.SkuID, *l.Quantity, o.Actor, "import", at)
+				flows = append(flows, "", string(KindInitial), "", l.SkuID, *l.Quantity, o.Actor, o.Reason, at)
 			}
 		case l.conflict(sku) != "":
 			return part, fmt.Errorf("line %d: %s", l.line, l.conflict(sku))
@@ -214,7 +238,7 @@ func (a *Admin) importBatch(
 			}
 		}
 		// A line that moved nothing leaves a flow of 0 units, so that a repeat knows it too.
-		flows = append(flows, "", string(kind), ref, l.SkuID, delta, o.Actor, "import", at)
+		flows = append(flows, "", string(kind), ref, l.SkuID, delta, o.Actor, o.Reason, at)
 	}
 	const cols = 8 // of both tables, as named below
 	err = tx.InsertRows(ctx, `INSERT INTO skus
@@ -320,9 +344,9 @@ FOR UPDATE`, sqldb.Args(idsOf(batch))...)
 // appliedBefore names the SKUs of the batch whose line has left its flow: the whole of
 // the line was committed with it.
 func appliedBefore(
-	ctx context.Context, tx *sqldb.Tx, batch []importLine, kind Kind, ref string,
+	ctx context.Context, q sqldb.Querier, batch []importLine, kind Kind, ref string,
 ) (map[string]bool, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT sku_id
+	rows, err := q.QueryContext(ctx, `SELECT sku_id
 FROM stock_flows
 WHERE order_no = ''
   AND kind = ?

@@ -238,3 +238,53 @@ func TestImportPassesALockedSKUBy(t *testing.T) {
 		t.Errorf("again: %+v, %v", r, err)
 	}
 }
+
+// A line does what was seen of it, on every engine: what has changed since the plan is passed by and named, under the
+// lock and not before it.
+func TestImportPassesByWhatHasChangedSinceItWasSeen(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		ctx, a := t.Context(), admin(db)
+		if _, err := importText(ctx, db, stockedFile(4, 10), stock.ImportOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		file := header + "s0000,Mug,100,20\ns0001,Mug,100,20\ns0002,Mug,100,20\nfresh,New,100,1\nother,New,100,1\n"
+		plan, err := a.PlanImport(ctx, []byte(file), stock.ModeSet)
+		if err != nil || len(plan.Rows) != 5 || plan.Created != 2 || plan.Updated != 3 || plan.Rows[0].Then() != 20 {
+			t.Fatalf("%+v %v", plan, err)
+		}
+		var seen []stock.Seen
+		for _, r := range plan.Rows {
+			seen = append(seen, r.Seen)
+		}
+		_, err = a.Replenish(ctx, stock.Change{SkuID: "s0001", Key: "k", Delta: 1, Actor: "li", Reason: "r"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := a.Put(ctx, stock.Put{SkuID: "s0002", Title: "Jug", PriceFen: 100}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := a.Put(ctx, stock.Put{SkuID: "other", Title: "Jug", PriceFen: 100}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the button twice
+			r, err := importText(ctx, db, file, stock.ImportOptions{Mode: stock.ModeSet, Seen: seen, Reason: "a count"})
+			if err != nil || fmt.Sprint(r.Changed) != "[3 4 6]" || r.Created+r.Updated+r.Repeated != 2 {
+				t.Fatalf("%+v %v", r, err)
+			}
+		}
+		for id, units := range map[string]int64{"s0000": 20, "s0001": 11, "s0002": 10, "fresh": 1, "other": 0} {
+			if s, err := a.Find(ctx, id); err != nil || s.Free() != units {
+				t.Errorf("%s: %+v %v", id, s, err)
+			}
+		}
+		if _, _, err := a.Put(ctx, stock.Put{SkuID: "fresh", Title: "X", PriceFen: 1, IfNew: true}); !errors.Is(err,
+			stock.ErrSKUExists) {
+			t.Errorf("made twice: %v", err)
+		}
+		again, err := a.PlanImport(ctx, []byte(file), stock.ModeSet)
+		if err != nil || again.Rows[0].What != stock.ImportBefore || again.Rows[1].What != stock.ImportChange {
+			t.Errorf("%+v %v", again.Rows, err)
+		}
+		conserved(t, db)
+	})
+}

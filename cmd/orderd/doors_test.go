@@ -86,6 +86,7 @@ var shows = map[string]string{
 	"scheduler.List":                  "a list for people",
 	"scheduler.Match":                 "how many a person would act on; walkState reads again and decides",
 	"stock.GateStocks":                "gates for people and metrics; what is set is decided under the lock of the SKU",
+	"stock.PlanImport":                "a plan for people: each line is decided again under the lock of its SKU",
 	"stock.SaleStocks":                "as GateStocks",
 	"stock.query":                     "SKUs as they are shown; that there is no such SKU is decided (Find)",
 }

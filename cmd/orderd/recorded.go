@@ -79,7 +79,7 @@ var changes = map[string]change{
 }
 
 // shellOnly are actions that no route has, for who looks through the trail.
-var shellOnly = []string{"books.repair", "sku.import"}
+var shellOnly = []string{"books.repair"}
 
 // dryRun is the flag with which a verb changes nothing.
 const dryRun = "dry-run"

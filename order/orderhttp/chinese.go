@@ -20,6 +20,22 @@ type sentence struct {
 
 // sentences of fields and parameters, the more special before the more general.
 var sentences = compileSentences([][2]string{
+	{`line (\d+): (.+)`, "第 $1 行：$2"},
+	{`want the header (.+)`, "第一行须为列名 $1"},
+	{`column (".*") is unknown or there twice; want (.+)`, "列 $1 未知或重复，应为 $2"},
+	{`column (\w+) is missing`, "缺少列 $1"},
+	{`the file has no lines below its header`, "文件只有列名，没有数据行"},
+	{`(\d+) fields, the header has (\d+)`, "有 $1 列，应为 $2 列"},
+	{`(\w+) (".*") is not a whole number`, "$1 $2 不是整数"},
+	{`SKU (\S+) is on line (\d+) already`, "SKU $1 在第 $2 行已出现"},
+	{`SKU (\S+) cannot change between limited and unlimited`, "SKU $1 不能在限量与不限量之间改变"},
+	{`the file is an \.xlsx workbook or a ZIP archive, not CSV: .+`,
+		"文件是 .xlsx 工作簿，不是 CSV：请在 Excel 或 WPS 中另存为“CSV UTF-8”"},
+	{`the file is an \.xls workbook, not CSV: .+`, "文件是 .xls 工作簿，不是 CSV：请在 Excel 或 WPS 中另存为“CSV UTF-8”"},
+	{`the file is in UTF-16: .+`, "文件是 UTF-16 编码：请在 Excel 或 WPS 中另存为“CSV UTF-8”"},
+	{`(.+), or -1 for unlimited`, "$1，-1 为不限量"},
+	{`an unlimited SKU has no number`, "不限量的商品不填数量"},
+	{`there is a SKU of this id already`, "已有此编号的商品"},
 	{`must be a string`, "须为字符串"},
 	{`must be a whole number`, "须为整数"},
 	{`must be an array`, "须为数组"},
@@ -192,6 +208,10 @@ var sentences = compileSentences([][2]string{
 
 // phrases stand inside sentences.
 var phrases = compileSentences([][2]string{
+	// Before what has an "or": whole sentences behind the number of a line.
+	{`bare " in non-quoted.field`, "未加引号的字段中有引号"},
+	{`extraneous or missing " in quoted.field`, "引号不成对"},
+	{`the file is not in UTF-8, but in GBK, .+`, "文件不是 UTF-8 编码（可能是 GBK）：请在 Excel 或 WPS 中另存为“CSV UTF-8”"},
 	{`(\d+) to (\d+) characters`, "$1 至 $2 个字符"},
 	{`(\d+) to (\d+) bytes`, "$1 至 $2 字节"},
 	{`(\d+) to (\d+) lines`, "$1 至 $2 行"},

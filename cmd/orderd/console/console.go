@@ -93,6 +93,9 @@ type Stock interface {
 	Find(ctx context.Context, id string) (stock.SKU, error)
 	// List gives up to limit SKUs after the one named cursor, by their ids.
 	List(ctx context.Context, cursor string, limit int) ([]stock.SKU, error)
+	// PlanImport says what Import of a file would do, Import does it.
+	PlanImport(ctx context.Context, file []byte, mode stock.Mode) (stock.ImportReport, error)
+	Import(ctx context.Context, r io.Reader, o stock.ImportOptions) (stock.ImportReport, error)
 	// ListFrom is List from an id on.
 	ListFrom(ctx context.Context, first, cursor string, limit int) ([]stock.SKU, error)
 	Gates
@@ -321,8 +324,8 @@ func newEcho(now func() time.Time, log *slog.Logger, observe orderhttp.Observer,
 // listener is loopback by default, and what scrapes and probes has none. docs/admin-openapi.yaml
 // describes those below /admin/v1, and a test compares.
 func (c *console) routes() []route {
-	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.noteRoutes(), c.stockRoutes(), c.timeoutRoutes(),
-		c.callbackRoutes(), c.healthRoutes(), c.gateRoutes(),
+	all := slices.Concat(c.uiRoutes(), c.baseRoutes(), c.noteRoutes(), c.stockRoutes(), c.importRoutes(),
+		c.timeoutRoutes(), c.callbackRoutes(), c.healthRoutes(), c.gateRoutes(),
 		c.refundRoutes(), c.reconcileRoutes(), c.financeRoutes(), c.taskRoutes(), c.profileRoutes())
 	if c.Feed != nil {
 		all = append(all, route{http.MethodGet, uiEvents, Viewer, orderhttp.Quiet(c.events)})
@@ -390,6 +393,7 @@ func longer(ctx echo.Context) bool {
 	return path == "/admin/v1/reconciliations" || strings.HasSuffix(path, "/bill") ||
 		strings.HasSuffix(path, "/proof") || strings.HasPrefix(path, "/admin/v1/differences/import") ||
 		strings.HasSuffix(path, "/work.xlsx") || path == uiDiffs+"/import" || path == uiBooks+"/upload" ||
+		path == uiSKUs+"/import" || strings.HasPrefix(path, "/admin/v1/stock/import") ||
 		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file ||
 		strings.HasPrefix(path, uiOrders+".") || path == "/ui/trail.csv"
 }
@@ -515,12 +519,15 @@ func cause(ctx echo.Context) order.Cause {
 // decode reads one JSON object of at most maxBody into a struct. Fields that it does not
 // know, names in another case and names given twice are refused, as on the customers'
 // side: which of two counts is nobody's to guess. Errors are a *orderhttp.Failure.
-func decode(ctx echo.Context, into any) error {
+func decode(ctx echo.Context, into any) error { return decodeUpTo(ctx, into, maxBody) }
+
+// decodeUpTo is decode of at most so many bytes.
+func decodeUpTo(ctx echo.Context, into any, most int64) error {
 	media, _, err := mime.ParseMediaType(ctx.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || media != echo.MIMEApplicationJSON {
 		return &orderhttp.Failure{Code: orderhttp.CodeUnsupportedMedia}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(ctx.Response(), ctx.Request().Body, most))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {

@@ -181,6 +181,10 @@ var looks = map[string]look{
 	"cal.CLOSED":      {Shape: "■", Class: colourGood},
 	"cal.REOPENED":    {Shape: "↺", Class: colourWarn},
 
+	"import.new":      {Shape: "✓", Class: colourGood},
+	"import.change":   {Shape: "◔", Class: colourInfo},
+	"import.same":     {Shape: "○", Class: colourIdle},
+	"import.before":   {Shape: "○", Class: colourIdle},
 	"outcome.planned": {Shape: "◔", Class: colourInfo},
 	"outcome.done":    {Shape: "✓", Class: colourGood},
 	"outcome.waits":   {Shape: "◑", Class: colourWarn},

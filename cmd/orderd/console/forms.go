@@ -54,6 +54,8 @@ type act struct {
 	waits bool
 	// danger marks what cannot be taken back.
 	danger bool
+	// makes is the field that names what is made, in place of the parameter of the route; it must not be there yet.
+	makes string
 	// body makes the body of the request where fields do not say it; nil: they do.
 	body func(s *subject, form map[string]string) (map[string]any, error)
 }
@@ -347,7 +349,8 @@ func (c *console) askAPI(ctx echo.Context, a *act, r *route, s *subject, form ma
 	req.Method, req.Body, req.ContentLength = r.method, http.NoBody, 0
 	req.Form, req.PostForm = nil, nil
 	req.Header = req.Header.Clone()
-	for _, name := range []string{"If-Match", "Idempotency-Key", echo.HeaderContentType, echo.HeaderAccept} {
+	for _, name := range []string{"If-Match", "If-None-Match", "Idempotency-Key",
+		echo.HeaderContentType, echo.HeaderAccept} {
 		req.Header.Del(name)
 	}
 	if len(body) > 0 {
@@ -365,6 +368,11 @@ func (c *console) askAPI(ctx echo.Context, a *act, r *route, s *subject, form ma
 	inner.SetPath(r.path)
 	inner.SetParamNames(ctx.ParamNames()...)
 	inner.SetParamValues(ctx.ParamValues()...)
+	if a.makes != "" {
+		req.Header.Set("If-None-Match", "*")
+		inner.SetParamNames("id")
+		inner.SetParamValues(strings.TrimSpace(form[a.makes]))
+	}
 	inner.Response().Header().Set(echo.HeaderXRequestID, orderhttp.RequestID(ctx))
 	for _, key := range []string{operatorKey, roleKey, sessionKey} {
 		inner.Set(key, ctx.Get(key))
@@ -385,7 +393,7 @@ func (a *act) request(s *subject, form map[string]string) (map[string]any, error
 	body := map[string]any{}
 	maps.Copy(body, a.fixed)
 	for _, f := range a.fields {
-		if f.name == fieldVersion || f.name == fieldKey || f.kind == asCount {
+		if f.name == fieldVersion || f.name == fieldKey || f.kind == asCount || f.name == a.makes {
 			continue
 		}
 		v, err := f.value(form[f.name])

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/payment/shipping"
 	"orderd/stock"
 )
@@ -18,6 +19,8 @@ func (c *console) skuActs() []act {
 	const route = "POST /admin/v1/skus/:id/"
 	renew := []field{withReason, withVersion}
 	return []act{
+		{name: "sku.new", path: uiSKUs + "/new", route: "PUT /admin/v1/skus/:id", show: newSubject, makes: "sku_id",
+			body: newBody, fields: newFields},
 		{name: "sku.put", path: "/ui/stock/:id/put", route: "PUT /admin/v1/skus/:id", show: c.putSubject,
 			fields: []field{{name: "title", kind: asText, need: true, most: 120},
 				{name: "price.total", kind: asYuan, need: true}, {name: "low_at", kind: asWhole}, withReason,
@@ -33,6 +36,35 @@ func (c *console) skuActs() []act {
 		{name: "gate.rebuild", path: "/ui/gates/:id/rebuild", route: route + "rebuild-cache", show: c.gateSubject,
 			danger: true, fields: renew, preview: c.renewal},
 	}
+}
+
+// newFields are those of a SKU that is made.
+var newFields = []field{{name: "sku_id", kind: asText, need: true, most: 64},
+	{name: "title", kind: asText, need: true, most: 120}, {name: "price.total", kind: asYuan, need: true},
+	{name: "quantity", kind: asWhole}, {name: "unlimited", kind: asCheck}, {name: "low_at", kind: asWhole}, withReason}
+
+// newSubject is nothing yet.
+func newSubject(echo.Context) (subject, error) { return subject{back: uiStock}, nil }
+
+// newBody is a SKU that is made: one without a number and one that is not counted are two things.
+func newBody(_ *subject, form map[string]string) (map[string]any, error) {
+	some := act{makes: "sku_id", fields: newFields}
+	body, err := some.request(nil, form)
+	if err != nil {
+		return nil, err
+	}
+	_, counted := body["quantity"]
+	unlimited := body["unlimited"] == true
+	delete(body, "unlimited")
+	switch {
+	case unlimited && counted:
+		return nil, invalid("#/quantity", bounds.CodeRange, "an unlimited SKU has no number")
+	case unlimited:
+		body["quantity"] = -1
+	case !counted:
+		return nil, invalid("#/quantity", bounds.CodeRequired, "it is needed")
+	}
+	return body, nil
 }
 
 // putSubject is a SKU as it is, to be changed.

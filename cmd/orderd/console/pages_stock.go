@@ -80,8 +80,9 @@ func (c *console) stockPage(ctx echo.Context) error {
 	if low {
 		asked.Set("low", "1")
 	}
+	role, _ := ctx.Get(roleKey).(Role)
 	v := map[string]any{"SKUs": rows, "Counted": counted, "Prefix": prefix, "Low": low, "Looked": lowLook, "Next": "",
-		"First": ""}
+		"First": "", "Acts": c.links(ctx, nil, "sku.new"), "May": role.May(Operator)}
 	if cursor != "" {
 		v["First"] = withQuery(uiStock, asked)
 	}

@@ -49,6 +49,9 @@ var acts = map[string]inTrail{
 	"PUT /admin/v1/skus/:id":                       {"sku.put", []string{"title", "price", "quantity", "low_at"}},
 	"POST /admin/v1/skus/:id/replenish":            {"stock.replenish", []string{"quantity", "reference_no"}},
 	"POST /admin/v1/skus/:id/adjust":               {"stock.adjust", []string{"delta", "expected_available"}},
+	"POST /admin/v1/stock/import":                  {"sku.preview", []string{"mode"}},
+	"POST /admin/v1/stock/import/apply":            {"sku.import", []string{"mode"}},
+	"POST /ui/skus/import":                         {"sku.import", nil},
 	"POST /admin/v1/skus/:id/gate":                 {"gate.set", gateFields},
 	"POST /admin/v1/skus/:id/buckets":              {"gate.buckets", []string{"count", "dry_run"}},
 	"POST /admin/v1/skus/:id/rebuild-cache":        {"gate.rebuild", []string{"dry_run"}},
@@ -214,7 +217,7 @@ func askedOf(ctx echo.Context) (asked, error) {
 	all := asked{}
 	switch media {
 	case echo.MIMEApplicationJSON:
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxStockImport+1))
 		if err != nil {
 			return nil, fail(orderhttp.CodeMalformed, "The body cannot be read to its end.")
 		}

@@ -225,8 +225,8 @@ func (c *console) listFlows(ctx echo.Context) error {
 
 // putSKU is PUT /admin/v1/skus/:id: it creates a SKU with its first stock (201), or
 // changes title and price of an existing one (200). Creating needs no If-Match; changing
-// does, or two operators would overwrite one another's price. The reason is for the log
-// and may be left out.
+// does, or two operators would overwrite one another's price; with If-None-Match: * it is
+// only created. The reason is for the log and may be left out.
 func (c *console) putSKU(ctx echo.Context) error {
 	var body struct {
 		Title    string           `json:"title"`
@@ -251,9 +251,11 @@ func (c *console) putSKU(ctx echo.Context) error {
 		Quantity: body.Quantity,
 		LowAt:    body.LowAt,
 		Actor:    operator(ctx),
+		IfNew:    ctx.Request().Header.Get("If-None-Match") == "*",
 	}
 	_, err := c.Stock.Find(ctx.Request().Context(), p.SkuID)
 	switch {
+	case p.IfNew: // one that is made meanwhile is found by the INSERT
 	case err == nil:
 		if p.IfVersion, err = version(ctx); err != nil {
 			return err
@@ -388,6 +390,8 @@ func stockError(err error) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeSKUNotFound, Err: err}
 	case errors.Is(err, stock.ErrKeyReused):
 		return &orderhttp.Failure{Code: orderhttp.CodeKeyReused, Err: err}
+	case errors.Is(err, stock.ErrSKUExists):
+		return fail(orderhttp.CodeVersionMismatch, err.Error())
 	case errors.Is(err, stock.ErrSKUVersion):
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Err: err}
 	case errors.As(err, &moved), errors.As(err, &below), errors.As(err, &elsewhere),

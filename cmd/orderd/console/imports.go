@@ -1,0 +1,307 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"orderd/migrations/bounds"
+	"orderd/order"
+	"orderd/order/orderhttp"
+	"orderd/stock"
+)
+
+// uiSKUs is where SKUs are made; what one of them is about stands below uiStock.
+const uiSKUs = "/ui/skus"
+
+const (
+	// maxStockFile bounds a file of SKUs, in bytes: some 250 for each of stock.ImportMost lines.
+	maxStockFile = 512 << 10
+	// maxStockImport bounds a body with such a file and with what was seen of its SKUs, in bytes: JSON may make a byte
+	// of a file six.
+	maxStockImport = 6*maxStockFile + 512<<10
+)
+
+// importRoutes are the API's of files of SKUs, and the page that asks it. What an import sets a shelf to is an admin's
+// alone, as adjust is: see importMode.
+func (c *console) importRoutes() []route {
+	return []route{
+		{http.MethodPost, "/admin/v1/stock/import", Operator, c.stockImportDry},
+		{http.MethodPost, "/admin/v1/stock/import/apply", Operator, c.stockImportApply},
+		{http.MethodGet, uiSKUs + "/import", Operator, c.stockImportPage},
+		{http.MethodPost, uiSKUs + "/import", Operator, c.stockImportPosted},
+	}
+}
+
+// stockImport is a file of SKUs that somebody gives: the body of the API's request.
+type stockImport struct {
+	CSV    string       `json:"csv"`
+	Mode   stock.Mode   `json:"mode"`
+	Reason string       `json:"reason"`
+	Seen   []stock.Seen `json:"seen"` // of the rows of the dry run: what has changed since is passed by
+}
+
+// stockImportDry is POST /admin/v1/stock/import: what a file would do, line by line, and what is wrong with it.
+// Nothing is done.
+func (c *console) stockImportDry(ctx echo.Context) error {
+	var body stockImport
+	if err := decodeUpTo(ctx, &body, maxStockImport); err != nil {
+		return err
+	}
+	plan, err := c.planImport(ctx, &body)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, plan)
+}
+
+// stockImportApply is POST /admin/v1/stock/import/apply: what stockImportDry has shown is done, and nothing else.
+func (c *console) stockImportApply(ctx echo.Context) error {
+	var body stockImport
+	if err := decodeUpTo(ctx, &body, maxStockImport); err != nil {
+		return err
+	}
+	done, err := c.applyImport(ctx, &body)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, done)
+}
+
+// planImport looks through a file. What is wrong with its lines is in the report, and no error.
+func (c *console) planImport(ctx echo.Context, f *stockImport) (stock.ImportReport, error) {
+	if err := importMode(ctx, f); err != nil {
+		return stock.ImportReport{}, err
+	}
+	plan, err := c.Stock.PlanImport(ctx.Request().Context(), []byte(f.CSV), f.Mode)
+	if err != nil && !errors.Is(err, stock.ErrImport) {
+		return plan, importError(&plan, err)
+	}
+	if plan.Problems == nil {
+		plan.Problems = []string{}
+	}
+	for i := range plan.Problems {
+		if !orderhttp.PrefersEnglish(ctx.Request().Header) && !asksForPage(ctx.Request()) ||
+			asksForPage(ctx.Request()) && languageOf(ctx.Request()) == zh {
+			plan.Problems[i] = orderhttp.InChinese(plan.Problems[i])
+		}
+	}
+	return plan, nil
+}
+
+// importMode refuses a file that is too long, and a mode that is not, or is not for the role of whoever asks.
+func importMode(ctx echo.Context, f *stockImport) error {
+	switch role, _ := ctx.Get(roleKey).(Role); {
+	case len(f.CSV) > maxStockFile:
+		return &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}
+	case f.Mode != stock.ModeSet && f.Mode != stock.ModeAdd:
+		return invalid("#/mode", bounds.CodeEnum, "want set or add")
+	case f.Mode == stock.ModeSet && !role.May(Admin):
+		return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
+	}
+	return nil
+}
+
+// applyImport imports what was seen. It is not ended by the client: who goes away in the middle finds half of it
+// done, and does not know which.
+func (c *console) applyImport(ctx echo.Context, f *stockImport) (stock.ImportReport, error) {
+	if err := importMode(ctx, f); err != nil {
+		return stock.ImportReport{}, err
+	}
+	if err := needReason(f.Reason); err != nil {
+		return stock.ImportReport{}, err
+	}
+	if f.Seen == nil {
+		return stock.ImportReport{}, invalid("#/seen", bounds.CodeRequired, "it is needed")
+	}
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx.Request().Context()), stockImportTimeout)
+	defer cancel()
+	done, err := c.Stock.Import(work, bytes.NewReader([]byte(f.CSV)), stock.ImportOptions{Mode: f.Mode,
+		Actor: operator(ctx), Reason: f.Reason, Seen: f.Seen})
+	if err != nil {
+		return done, importError(&done, err)
+	}
+	done.Problems = []string{}
+	effect(ctx, "", fmt.Sprintf("mode=%s lines=%d new=%d updated=%d before=%d changed=%d", f.Mode, done.Lines,
+		done.Created, done.Updated, done.Repeated, len(done.Changed)))
+	c.Log.Info("stock imported", "by", operator(ctx), "mode", f.Mode, "lines", done.Lines, "created", done.Created,
+		"updated", done.Updated, "repeated", done.Repeated, "changed", len(done.Changed))
+	return done, nil
+}
+
+// stockImportTimeout bounds an import: stock.ImportMost lines are four transactions.
+const stockImportTimeout = time.Minute
+
+// importError gives what is wrong with lines as entries of errors.
+func importError(r *stock.ImportReport, err error) error {
+	if errors.Is(err, stock.ErrImportLong) {
+		return invalid("#/csv", bounds.CodeRange, fmt.Sprintf("at most %d lines", stock.ImportMost))
+	}
+	if !errors.Is(err, stock.ErrImport) {
+		return stockError(err)
+	}
+	f := &orderhttp.Failure{Code: orderhttp.CodeValidation}
+	for _, p := range r.Problems[:min(len(r.Problems), maxRows)] {
+		f.Fields = append(f.Fields, order.FieldError{Pointer: "#/csv", Code: "INVALID", Detail: p})
+	}
+	return f
+}
+
+// stockImportView is the page on which a file of SKUs is given: what it would do, and the button that does it. The
+// file comes along in the form, so that nothing is kept here in between.
+type stockImportView struct {
+	stockImport
+	Modes   []stock.Mode
+	Plan    *stock.ImportReport // nil before a file was given
+	Done    *stock.ImportReport // nil before it was done
+	File    string              // in base64, to be done; "" where it cannot be
+	SeenNow string              // JSON of what is seen
+	Prove   bool                // the password is asked for: shelves are corrected
+	Problem string
+	Wrong   []string // of the form
+	Most    int
+}
+
+// stockImportPage is GET /ui/skus/import.
+func (c *console) stockImportPage(ctx echo.Context) error {
+	return c.show(ctx, "stockimport", c.importStart(ctx))
+}
+
+// importStart is the page before a file was given.
+func (c *console) importStart(ctx echo.Context) *stockImportView {
+	v := &stockImportView{Modes: []stock.Mode{stock.ModeAdd}, Most: stock.ImportMost}
+	if role, _ := ctx.Get(roleKey).(Role); role.May(Admin) {
+		v.Modes = append(v.Modes, stock.ModeSet)
+	}
+	return v
+}
+
+// readStockForm reads the form, multipart/form-data: a file has no other way. again says that the file was looked at
+// and shall be done.
+func readStockForm(ctx echo.Context) (f stockImport, again bool, password string, err error) {
+	r := ctx.Request()
+	r.Body = http.MaxBytesReader(ctx.Response(), r.Body, maxStockImport)
+	form, err := r.MultipartReader()
+	if err != nil {
+		return f, false, "", fail(orderhttp.CodeUnsupportedMedia, "A form with a file is wanted.")
+	}
+	for {
+		part, err := form.NextPart()
+		if errors.Is(err, io.EOF) {
+			return f, again, password, nil
+		}
+		if err != nil {
+			return f, false, "", uploadError(err)
+		}
+		text, err := io.ReadAll(part)
+		if err != nil {
+			return f, false, "", uploadError(err)
+		}
+		switch part.FormName() {
+		case "csv":
+			f.CSV = string(text)
+		case "again":
+			file, wrong := base64.StdEncoding.DecodeString(string(text))
+			f.CSV, again, err = string(file), true, wrong
+		case "seen":
+			err = json.Unmarshal(text, &f.Seen)
+		case "mode":
+			f.Mode = stock.Mode(text)
+		case "reason":
+			f.Reason = string(text)
+		case provePassword:
+			password = string(text)
+		default:
+			return f, false, "", fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
+		}
+		if err != nil {
+			return f, false, "", fail(orderhttp.CodeMalformed, "The file did not come back as it was.")
+		}
+	}
+}
+
+// stockImportPosted is POST /ui/skus/import: what the file would do and, once the person has seen that and says so,
+// the import of what they have seen.
+func (c *console) stockImportPosted(ctx echo.Context) error {
+	f, again, password, err := readStockForm(ctx)
+	if err != nil {
+		return err
+	}
+	v, status := c.importStart(ctx), http.StatusOK
+	v.stockImport = f
+	if v.Prove = f.Mode == stock.ModeSet && !sessionOf(ctx).Proved(c.Now()); again && v.Prove {
+		if err := c.Logins.Prove(ctx.Request().Context(), sessionOf(ctx), password); err != nil {
+			if status, v.Problem, err = c.refused(ctx, err); err != nil {
+				return err
+			}
+			again = false
+		}
+	}
+	if again {
+		done, err := c.applyImport(ctx, &f)
+		if err == nil {
+			v.Done = &done
+			return c.show(ctx, "stockimport", v)
+		}
+		if err := c.importSays(ctx, v, err); err != nil {
+			return err
+		}
+		status = http.StatusUnprocessableEntity
+	}
+	plan, err := c.planImport(ctx, &f)
+	if err != nil {
+		if err := c.importSays(ctx, v, err); err != nil {
+			return err
+		}
+		status = http.StatusUnprocessableEntity
+	} else if err := v.plans(&plan); err != nil {
+		return err
+	}
+	body, err := c.render(ctx, "stockimport", v)
+	if err != nil {
+		return err
+	}
+	return ctx.HTMLBlob(status, body)
+}
+
+// plans shows what a file would do, to be done.
+func (v *stockImportView) plans(plan *stock.ImportReport) error {
+	v.Plan = plan
+	if len(plan.Rows) == 0 || !slices.ContainsFunc(plan.Rows, func(r stock.ImportRow) bool {
+		return r.What != stock.ImportBefore
+	}) {
+		return nil
+	}
+	seen := make([]stock.Seen, len(plan.Rows))
+	for i := range plan.Rows {
+		seen[i] = plan.Rows[i].Seen
+	}
+	now, err := json.Marshal(seen)
+	v.SeenNow, v.File = string(now), base64.StdEncoding.EncodeToString([]byte(v.CSV))
+	return err
+}
+
+// importSays puts what is wrong with a form on its page; another error is given back.
+func (c *console) importSays(ctx echo.Context, v *stockImportView, err error) error {
+	var failure *orderhttp.Failure
+	if !errors.As(err, &failure) || len(failure.Fields) == 0 {
+		return err
+	}
+	for _, f := range failure.Fields {
+		said := f.Detail
+		if languageOf(ctx.Request()) == zh {
+			said = orderhttp.InChinese(said)
+		}
+		v.Wrong = append(v.Wrong, said)
+	}
+	return nil
+}
