@@ -118,6 +118,12 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
   await page.keyboard.press("k");
   await page.keyboard.press("Enter");
   await page.waitForURL(/\/ui\/orders\/[0-9A-Z]{26}$/).catch(() => check(false, "Enter opens", page.url()));
+  const opened = page.url();
+  await page.goto(ADMIN + "/ui/stock");
+  await page.keyboard.press("j");
+  await page.keyboard.press("x");
+  await page.locator("dialog.sheet a[data-act]").first().waitFor().catch(() => check(false, "x offers no acts"));
+  await page.goto(opened);
   const id = page.locator("main .crumb code");
   await page.locator("main .crumb .copy").click();
   await page.waitForTimeout(100);

@@ -56,6 +56,7 @@ var words = map[string][2]string{
 	"close":       {"关闭", "Close"},
 	"key.search":  {"搜索", "Search"},
 	"key.rows":    {"下一行 · 上一行 · 打开", "Next row, previous row, open"},
+	"key.x":       {"选中的行可做的操作，不离开列表", "What can be done about the chosen row, over the list"},
 	"key.acts": {"批准或重试 · 向微信查询 · 备注 · 导出（选中的行，或本页）",
 		"Approve or run, ask WeChat Pay, note, export: of the chosen row or the page"},
 	"key.esc": {"关闭、离开输入框", "Close, leave a field"},

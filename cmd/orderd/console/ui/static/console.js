@@ -2,6 +2,8 @@
 "use strict";
 (() => {
   const one = (s, from) => (from || document).querySelector(s);
+  const asPage = { headers: { Accept: "text/html" } };
+  const parsed = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
   const all = (s) => Array.from(document.querySelectorAll(s));
 
   // Beside every number a button that copies it.
@@ -46,7 +48,7 @@
     if (answer.redirected) {
       return answer.url === location.href ? location.reload() : location.assign(answer.url);
     }
-    const main = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+    const main = one("main", await parsed(answer));
     if (!main) return location.reload();
     main.querySelectorAll(".crumb").forEach((e) => e.remove());
     sheet.replaceChildren(...main.childNodes);
@@ -59,14 +61,14 @@
     if (!link || e.ctrlKey || e.metaKey || e.shiftKey) return;
     e.preventDefault();
     if (!link.dataset.act) return sheet.close();
-    fetch(link.href, { headers: { Accept: "text/html" } }).then(fill).catch(() => location.assign(link.href));
+    fetch(link.href, asPage).then(fill).catch(() => location.assign(link.href));
   });
   sheet.addEventListener("submit", (e) => {
     const form = e.target, button = one("button", form);
     if (form.method !== "post" || button.disabled) return;
     e.preventDefault();
     button.disabled = true;
-    fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "text/html" } })
+    fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), ...asPage })
       .then(fill).catch(() => {
         const p = document.createElement("p");
         p.className = "why bad";
@@ -76,7 +78,21 @@
       }).finally(() => { button.disabled = false; });
   });
 
-  // Rows that j and k walk through, and Enter opens.
+  // x: what can be done about the chosen row, over the list: its own acts, else those of the page that it opens.
+  const offer = async (row) => {
+    const link = one("a[href]", row), id = one("[data-id]", row), bar = document.createElement("p");
+    let found = row.querySelectorAll("[data-act]");
+    if (found.length === 1) return found[0].click();
+    if (!found.length) found = (await parsed(await fetch(link.href, asPage))).querySelectorAll("main .acts [data-act]");
+    if (!found.length) return location.assign(link.href);
+    bar.className = "bar";
+    bar.append(id ? id.textContent : "", ...Array.from(found, (a) => a.cloneNode(true)));
+    sheet.replaceChildren(bar);
+    sheet.showModal();
+    one("a", bar).focus();
+  };
+
+  // Rows that j and k walk through, Enter opens, and x offers the acts of.
   let at = -1;
   const rows = () => all("table.stack tbody tr").filter((r) => one("a[href]", r));
   const walk = (step) => {
@@ -137,6 +153,11 @@
         one("a[href]", row).click();
         break;
       }
+      case "x": {
+        const row = rows()[at];
+        if (row) offer(row).catch(() => location.assign(one("a[href]", row).href));
+        break;
+      }
       case "Escape":
         for (const r of rows()) r.removeAttribute("aria-selected");
         at = -1;
@@ -164,7 +185,7 @@
     const fresh = async () => {
       const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Orderd-Live": "1" } });
       if (!answer.ok || answer.redirected) throw new Error(answer.status);
-      return new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+      return one("#main", await parsed(answer));
     };
     const reload = async () => {
       if (busy()) return say(link.dataset.stale);
