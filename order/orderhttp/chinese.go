@@ -34,6 +34,7 @@ var sentences = compileSentences([][2]string{
 	{`the file is an \.xls workbook, not CSV: .+`, "文件是 .xls 工作簿，不是 CSV：请在 Excel 或 WPS 中另存为“CSV UTF-8”"},
 	{`the file is in UTF-16: .+`, "文件是 UTF-16 编码：请在 Excel 或 WPS 中另存为“CSV UTF-8”"},
 	{`(.+), or -1 for unlimited`, "$1，-1 为不限量"},
+	{`a line has carrier, number, goods and telephone, .+`, "每行为：快递公司编码,单号,商品,手机掩码；后两项可省略"},
 	{`an unlimited SKU has no number`, "不限量的商品不填数量"},
 	{`there is a SKU of this id already`, "已有此编号的商品"},
 	{`must be a string`, "须为字符串"},

@@ -112,8 +112,8 @@ func (s *Shipment) Left(now time.Time) time.Duration { return s.PaidAt.Add(shipW
 
 // Bounds, all of WeChat's document unless said otherwise.
 const (
-	// maxParcels: "一笔支付单最多分拆成 15 个包裹" (10060024); it was 10 until 2025.
-	maxParcels = 15
+	// MaxParcels: "一笔支付单最多分拆成 15 个包裹" (10060024); it was 10 until 2025.
+	MaxParcels = 15
 	// maxContent is the width of shipments.content, in characters of its JSON: ours.
 	maxContent = 8000
 	// shipWithin: "48 小时内发货".
@@ -153,8 +153,8 @@ func (c *Content) Check() error {
 	switch {
 	case wayNames[c.Way] == "":
 		return &InvalidError{"way", "want express, city, virtual or pickup"}
-	case len(c.Parcels) == 0 || len(c.Parcels) > maxParcels:
-		return &InvalidError{"parcels", fmt.Sprintf("want 1 to %d", maxParcels)}
+	case len(c.Parcels) == 0 || len(c.Parcels) > MaxParcels:
+		return &InvalidError{"parcels", fmt.Sprintf("want 1 to %d", MaxParcels)}
 	case c.Way != Express && len(c.Parcels) > 1:
 		return &InvalidError{"parcels", "only express goods come in several parcels"}
 	case c.Partial && c.Way != Express:

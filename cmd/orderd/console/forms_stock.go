@@ -177,7 +177,7 @@ func (c *console) shipActs() []act {
 		show: c.shipSubject, body: shipBody, fields: []field{{name: "way", kind: asChoice, need: true},
 			{name: "carrier", kind: asText, most: 64}, {name: "number", kind: asText, most: 64},
 			{name: "goods", kind: asText, need: true, most: 120}, {name: "contact", kind: asText, most: 32},
-			{name: "partial", kind: asCheck}}}}
+			{name: "more", kind: asLong, most: shipping.MaxParcels * 256}, {name: "partial", kind: asCheck}}}}
 }
 
 // shipSubject is an order whose goods are sent.
@@ -193,21 +193,57 @@ func (c *console) shipSubject(ctx echo.Context) (subject, error) {
 	if !owed || sent.State == shipping.StateVoid {
 		s.off = "off.ship"
 	}
-	s.back = "/ui/shipments"
+	s.back, s.values = "/ui/shipments", shipValues(&sent.Content)
 	s.choices = map[string][]choice{"way": {{"express", "way.express"}, {"city", "way.city"},
 		{"virtual", "way.virtual"}, {"pickup", "way.pickup"}}}
 	return s, nil
 }
 
-// shipBody is one parcel.
+// shipValues are what was said to be sent before: a content has the parcels of those before it, too.
+func shipValues(c *shipping.Content) map[string]string {
+	v := map[string]string{"way": c.Way.String()}
+	for i, p := range c.Parcels {
+		if i == 0 {
+			v["carrier"], v["number"], v["goods"], v["contact"] = p.Carrier, p.Number, p.Goods, p.Contact
+			continue
+		}
+		v["more"] += strings.TrimRight(strings.Join([]string{p.Carrier, p.Number, p.Goods, p.Contact}, ","), ",") + "\n"
+	}
+	return v
+}
+
+// shipBody is what was sent: one parcel, and more of them a line each, with what the first one has where it is left
+// out.
 func shipBody(_ *subject, form map[string]string) (map[string]any, error) {
-	parcel := map[string]any{"goods": form["goods"]}
-	for _, name := range []string{"carrier", "number", "contact"} {
-		if v := strings.TrimSpace(form[name]); v != "" {
+	first := [4]string{form["carrier"], form["number"], form["goods"], form["contact"]}
+	parcels := []any{parcelOf(first)}
+	for line := range strings.Lines(form["more"]) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		parts := strings.FieldsFunc(strings.TrimRight(line, "\r\n"), func(r rune) bool {
+			return strings.ContainsRune(",，\t", r)
+		})
+		if len(parts) < 2 || len(parts) > len(first) {
+			return nil, invalid("#/more", bounds.CodeFormat, "a line has carrier, number, goods and telephone, with "+
+				"commas between; the last two may be left out")
+		}
+		next := first
+		copy(next[:], parts)
+		parcels = append(parcels, parcelOf(next))
+	}
+	return map[string]any{"way": form["way"], "parcels": parcels, "partial": form["partial"] != ""}, nil
+}
+
+// parcelOf is a parcel in JSON: its carrier, number, goods and contact.
+func parcelOf(texts [4]string) map[string]any {
+	parcel := map[string]any{}
+	for i, name := range []string{"carrier", "number", "goods", "contact"} {
+		if v := strings.TrimSpace(texts[i]); v != "" || name == "goods" {
 			parcel[name] = v
 		}
 	}
-	return map[string]any{"way": form["way"], "parcels": []any{parcel}, "partial": form["partial"] != ""}, nil
+	return parcel
 }
 
 // given are the parameters of an act's page: of its address, and when it is posted of its form.

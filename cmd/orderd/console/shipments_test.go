@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -72,4 +73,42 @@ func TestShipments(t *testing.T) {
 	}
 	want(t, d.ask(Operator, "POST", one, strings.Replace(good, "{", `{"partial":true,`, 1)), 202, `"partial":true`)
 	want(t, d.ask(Viewer, "GET", "/ui/shipments", ""), 200, "<b>还有后续包裹")
+}
+
+// An order goes out in several parcels, each with its number: whoever can say one of them only tells WeChat and the
+// buyer of a part. What was said before is in the form, because a content replaces the one before it.
+func TestSeveralParcelsAreSentByAForm(t *testing.T) {
+	d, no := newShippingDesk(t)
+	b := d.browser(t, "li", Operator)
+	path := "/ui/orders/" + no + "/ship"
+	send := func(more string) []string {
+		return []string{"way", "express", "carrier", "YTO", "number", "YT1", "goods", "杯子", "more", more}
+	}
+	want(t, b.post(path, send("YTO")...), 422, "每行为")
+	want(t, b.post(path, send("YTO,YT2,a,189****1234,x")...), 422, "每行为")
+	want(t, b.post(path, send("YTO,YT2\nSF,SF3,灯")...), 422, "#/parcels/2/contact")
+	want(t, b.post(path, send("YTO\tYT2\r\nSF\t")...), 422, "YTO,YT2\nSF,</textarea>") // as it was typed
+	want(t, b.post(path, send(strings.Repeat("YTO,YT2\n", 15))...), 422, "#/parcels")
+	leads(t, b.post(path, send("YTO,YT2\r\n\r\nSF\tSF3\t灯\t189****1234\r\n，ZTO，Z4，")...), "/ui/shipments")
+	sent, _, err := ships(t, d).Find(t.Context(), no)
+	if got := fmt.Sprint(sent.Content.Parcels); err != nil ||
+		got != "[{YTO YT1 杯子 } {YTO YT2 杯子 } {SF SF3 灯 189****1234} {ZTO Z4 杯子 }]" {
+		t.Fatalf("%s %v", got, err)
+	}
+	page := b.get(path).Body.String()
+	for _, text := range []string{`value="YT1"`, "YTO,YT2,杯子\nSF,SF3,灯,189****1234\nZTO,Z4,杯子"} {
+		if !strings.Contains(page, text) {
+			t.Errorf("the form does not have %q", text)
+		}
+	}
+}
+
+// ships reads what a desk's orders have sent.
+func ships(t *testing.T, d *desk) *shipping.Service {
+	t.Helper()
+	s, err := shipping.New(shipping.Config{DB: d.DB, AppID: ordertest.AppID, Now: d.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
