@@ -26,6 +26,17 @@ type Flow struct {
 	At      time.Time
 	// Placed is when the order was placed, of an operator's flow At: flows are listed by it.
 	Placed time.Time
+	// Left is what was left of the SKU after it, on the shelf and in buckets, in the order of the list: what came
+	// back stands where its order was placed. nil: the list does not begin now, or the SKU is unlimited.
+	Left *int64
+}
+
+// Before is what was left before it, where Left is known.
+func (f *Flow) Before() int64 {
+	if f.Left == nil {
+		return 0
+	}
+	return *f.Left - f.Delta
 }
 
 // FlowFilter selects the flows of a SKU, newest first by Flow.Placed: no index has the SKU of a
@@ -44,11 +55,16 @@ const usualFlows = 24 * time.Hour
 type flowCursor struct {
 	placed             int64 // Unix milliseconds
 	orderNo, kind, ref string
+	left               string // what is left before the flow of this place, "" where that is not known
 }
 
 // cursor is the place of a flow.
 func (f *Flow) cursor() flowCursor {
-	return flowCursor{sqldb.Millis(f.Placed), f.OrderNo, string(f.Kind), f.Ref}
+	c := flowCursor{placed: sqldb.Millis(f.Placed), orderNo: f.OrderNo, kind: string(f.Kind), ref: f.Ref}
+	if f.Left != nil {
+		c.left = strconv.FormatInt(f.Before(), 10)
+	}
+	return c
 }
 
 // compare orders places.
@@ -59,13 +75,16 @@ func (c flowCursor) compare(o flowCursor) int {
 
 // String is the cursor as a page has it.
 func (c flowCursor) String() string {
-	return strings.Join([]string{strconv.FormatInt(c.placed, 10), c.orderNo, c.kind, c.ref}, ".")
+	return strings.Join([]string{strconv.FormatInt(c.placed, 10), c.orderNo, c.kind, c.ref, c.left}, ".")
 }
 
 // parseFlowCursor reads one, or gives bounds.ErrCursor. A ref has no dot.
 func parseFlowCursor(text string) (flowCursor, error) {
 	parts := strings.Split(text, ".")
-	if len(parts) != 4 || bounds.OrderNo.Cursor(parts[1]) != nil {
+	if len(parts) == 4 { // of a program that did not know what is left
+		parts = append(parts, "")
+	}
+	if len(parts) != 5 || bounds.OrderNo.Cursor(parts[1]) != nil {
 		return flowCursor{}, bounds.ErrCursor
 	}
 	placed, err := strconv.ParseInt(parts[0], 10, 64)
@@ -73,14 +92,17 @@ func parseFlowCursor(text string) (flowCursor, error) {
 	if err != nil || !slices.Contains(known, stock.Kind(parts[2])) {
 		return flowCursor{}, bounds.ErrCursor
 	}
-	return flowCursor{placed, parts[1], parts[2], parts[3]}, nil
+	if _, err := strconv.ParseInt(parts[4], 10, 64); err != nil && parts[4] != "" {
+		return flowCursor{}, bounds.ErrCursor
+	}
+	return flowCursor{placed, parts[1], parts[2], parts[3], parts[4]}, nil
 }
 
 // Flows gives a page of the flows of a SKU, and the cursor of the next, "" at the end. Errors:
 // *ValidationError, bounds.ErrCursor, database errors.
 func (s *Service) Flows(ctx context.Context, f FlowFilter) ([]Flow, string, error) {
-	limit := pageSize(f.Limit)
-	if f.To.IsZero() {
+	limit, now := pageSize(f.Limit), f.To.IsZero()
+	if now {
 		f.To = s.cfg.Now().Add(time.Millisecond)
 	}
 	if f.From.IsZero() {
@@ -97,14 +119,50 @@ func (s *Service) Flows(ctx context.Context, f FlowFilter) ([]Flow, string, erro
 			return nil, "", err
 		}
 	}
-	all, err := listFlows(ctx, s.db, f.SkuID, f.From, place, limit+1)
+	if f.Cursor == "" && now {
+		place.placed += sqldb.Millis(s.cfg.Now().Add(flowsAhead)) - sqldb.Millis(s.cfg.Now())
+	}
+	var all []Flow
+	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if f.Cursor == "" && now {
+			if place.left, err = unitsLeft(ctx, tx, f.SkuID); err != nil {
+				return err
+			}
+		}
+		all, err = listFlows(ctx, tx, f.SkuID, f.From, place, limit+1)
+		return err
+	})
 	if err != nil {
 		return nil, "", sqldb.Wrap("list stock flows", err)
+	}
+	if left, err := strconv.ParseInt(place.left, 10, 64); err == nil {
+		for i := range all {
+			after := left
+			all[i].Left = &after
+			left = all[i].Before()
+		}
 	}
 	if len(all) <= limit {
 		return all, "", nil
 	}
 	return all[:limit], all[limit-1].cursor().String(), nil
+}
+
+// flowsAhead is how far the clock of another process may be ahead of ours: a list that begins now has what it has
+// placed, too, or what is left would not be that of its first flow.
+const flowsAhead = time.Minute
+
+// unitsLeft is what is left of a SKU now, "" of one that is unlimited or is not there.
+func unitsLeft(ctx context.Context, q querier, skuID string) (text string, err error) {
+	err = sqldb.Each(ctx, q, `SELECT s.available + COALESCE((
+  SELECT SUM(b.remaining)
+  FROM stock_buckets b /*! FORCE INDEX (ix_buckets_state) */
+  WHERE b.state IN ('open', 'closing')
+    AND b.sku_id = s.sku_id), 0)
+FROM skus s
+WHERE s.sku_id = ?
+  AND s.unlimited = FALSE`, []any{skuID}, func(rows *sql.Rows) error { return rows.Scan(&text) })
+	return text, err
 }
 
 // flowColumns are those that a page of flows reads.

@@ -37,8 +37,9 @@ func TestFlowsOfASKU(t *testing.T) {
 		if _, err := f.Cancel(t.Context(), cancel(first.OrderNo)); err != nil {
 			t.Fatal(err)
 		}
-		const want = "deduct -1 second, replenish 3 k2, replenish 2 k1, replenish 1 k0, return 2 first, " +
-			"deduct -2 first, initial 10 "
+		// Behind each flow what was left after it: the last column begins at what is left now and ends at nothing.
+		const want = "deduct -1 second 15, replenish 3 k2 16, replenish 2 k1 13, replenish 1 k0 11, " +
+			"return 2 first 10, deduct -2 first 8, initial 10  10"
 		for _, limit := range []int{1, 2, 3, 7, 200} {
 			var got []string
 			for cursor, pages := "", 0; cursor != "" || pages == 0; pages++ {
@@ -52,7 +53,10 @@ func TestFlowsOfASKU(t *testing.T) {
 					if of == "" {
 						of = m.Ref
 					}
-					got = append(got, fmt.Sprintf("%s %d %s", m.Kind, m.Delta, of))
+					if m.Left == nil {
+						t.Fatalf("nothing is said of what is left after %+v", m)
+					}
+					got = append(got, fmt.Sprintf("%s %d %s %d", m.Kind, m.Delta, of, *m.Left))
 				}
 				cursor = next
 			}
@@ -65,7 +69,11 @@ func TestFlowsOfASKU(t *testing.T) {
 		if err != nil || len(later) != 4 {
 			t.Errorf("%d flows of orders that were placed later, %v", len(later), err)
 		}
-		for _, cursor := range []string{"x", "1.2.3", "1..deduct.r.s", "x..deduct.", "1..steal.k", "1.a b.deduct.",
+		if later[0].Left != nil {
+			t.Error("a list that does not begin now says what was left")
+		}
+		for _, cursor := range []string{"x", "1.2.3", "1..deduct.r.x", "1..deduct.r.s.t",
+			"x..deduct.", "1..steal.k", "1.a b.deduct.",
 			"1...🎁"} {
 			if _, _, err := f.Flows(t.Context(), order.FlowFilter{SkuID: "mug", Cursor: cursor}); !errors.Is(err,
 				bounds.ErrCursor) {

@@ -136,7 +136,9 @@ type input struct {
 
 // Text is what the field has, line by line where it may have several. A browser ends lines by two characters, and
 // what was pasted from a sheet has tabs between its cells: neither is to be seen.
-func (i input) Text() lines { return lines(strings.NewReplacer("\r\n", "\n", "\t", ",").Replace(i.Value)) }
+func (i input) Text() lines {
+	return lines(strings.NewReplacer("\r\n", "\n", "\t", ",").Replace(i.Value))
+}
 
 // actView is the page of an act.
 type actView struct {

@@ -192,6 +192,10 @@ type FlowView struct {
 	Bucket   string     `json:"bucket,omitempty"` // of a flash sale: its bucket_id
 	At       time.Time  `json:"at"`
 	PlacedAt time.Time  `json:"placed_at"`
+	// Before and After are what was left, in buckets too, in the order of the list: what came back stands where its
+	// order was placed. Null: the list does not begin now, or the SKU is unlimited.
+	Before *int64 `json:"before"`
+	After  *int64 `json:"after"`
 }
 
 // ViewFlow shows a flow.
@@ -200,6 +204,9 @@ func ViewFlow(f *order.Flow) FlowView {
 		Actor: f.Actor, Reason: f.Reason, At: f.At, PlacedAt: f.Placed}
 	if f.Bucket != 0 {
 		v.Bucket = strconv.FormatInt(f.Bucket, 10)
+	}
+	if f.Left != nil {
+		v.Before, v.After = new(f.Before()), f.Left
 	}
 	return v
 }

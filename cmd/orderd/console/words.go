@@ -824,8 +824,10 @@ var words = map[string][2]string{
 	"units.sale":      {"抢购页", "Its flash sale"},
 	"units.orders":    {"近 30 天订单", "Its orders of 30 days"},
 	"units.moved":     {"库存流水", "What moved it"},
-	"units.movedhow": {"按下单时间排列；不填日期为最近一天，最多 31 天。",
-		"By the time of the order; the last day unless dates say otherwise, 31 days at most."},
+	"units.movedhow": {"按下单时间排列；不填日期为最近一天，最多 31 天。之前 → 之后为余量（含抢购中），按本表顺序从现在倒推：退回的数量算在下单时；选了结束日期则不显示。",
+		"By the time of the order; the last day unless dates say otherwise, 31 days at most. Before → after is " +
+			"what was left, in flash sales too, in the order of this list and back from now: what came back stands " +
+			"where its order was placed. With an end of the time it is not shown."},
 	"c.delta":     {"变动", "Units"},
 	"f.day":       {"从（日期）", "From"},
 	"due.chart":   {"未来一小时每分钟到期的订单，按状态", "Orders that come due in each minute of the next hour, by state"},
