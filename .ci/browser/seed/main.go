@@ -1,10 +1,9 @@
-// Command seed puts into the database of a stopped service what no demo has: tasks that failed for good, of two
+// Command seed puts into the database of a stopped service what no demo has: tasks that failed for good, of some
 // causes. Its argument is the database.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -22,13 +21,9 @@ func main() {
 	}
 	defer func() { _ = db.Close() }()
 	var failed []scheduler.Failure
-	for i := range 5 {
-		cause := "a damaged book"
-		if i > 2 {
-			cause = "unusable task"
-		}
+	for i := range 9 {
 		failed = append(failed, scheduler.Failure{Type: scheduler.TypeExpire, Key: fmt.Sprintf("seed%d", i),
-			Cause: errors.New(cause), Poison: true})
+			Cause: fmt.Errorf("seeded: a damaged book %d", i/3), Poison: true})
 	}
 	if _, err := scheduler.NewDeadLetters(db, time.Now).Record(ctx, failed); err != nil {
 		log.Fatal(err)

@@ -65,15 +65,16 @@
   });
   sheet.addEventListener("submit", (e) => {
     const form = e.target, button = one("button", form);
-    if (form.method !== "post" || button.disabled) return;
+    const says = (name) => form.getAttribute(name); // form.action is a field, where one has that name
+    if (says("method") !== "post" || button.disabled) return;
     e.preventDefault();
     button.disabled = true;
-    fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)), ...asPage })
+    fetch(says("action"), { method: "POST", body: new URLSearchParams(new FormData(form)), ...asPage })
       .then(fill).catch(() => {
         const p = document.createElement("p");
         p.className = "why bad";
         p.setAttribute("role", "alert");
-        p.textContent = form.dataset.lost || "?";
+        p.textContent = says("data-lost") || "?";
         form.prepend(p);
       }).finally(() => { button.disabled = false; });
   });
