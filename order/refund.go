@@ -538,6 +538,30 @@ type RefundBacklog struct {
 	Oldest map[RefundState]time.Time // when the oldest was asked for
 }
 
+// RefundAges are the bounds of the ages that RefundsByAge tells apart; what is older than the last is one more.
+var RefundAges = []time.Duration{time.Hour, 6 * time.Hour, 24 * time.Hour, 3 * 24 * time.Hour, 7 * 24 * time.Hour,
+	30 * 24 * time.Hour}
+
+// RefundAge is how many refunds have not ended, of a state and an age.
+type RefundAge struct {
+	State  RefundState
+	Age    int // a place in RefundAges, len(RefundAges) for what is older
+	Count  int64
+	Amount payment.Fen
+}
+
+// RefundsByAge counts the refunds that have not ended by their state and by how long ago they were asked for.
+func (s *Service) RefundsByAge(ctx context.Context) (all []RefundAge, err error) {
+	now, times := s.cfg.Now(), make([]time.Time, len(RefundAges))
+	for i, age := range RefundAges {
+		times[i] = now.Add(-age)
+	}
+	err = ageRefunds(ctx, s.db, times, func(state RefundState, age int, n int64, sum payment.Fen) {
+		all = append(all, RefundAge{state, age, n, sum})
+	})
+	return all, sqldb.Wrap("count open refunds by age", err)
+}
+
 // RefundBacklog reads the open refunds through the index on their state.
 func (s *Service) RefundBacklog(ctx context.Context) (RefundBacklog, error) {
 	b := RefundBacklog{Count: map[RefundState]int64{}, Amount: map[RefundState]payment.Fen{},

@@ -1132,3 +1132,27 @@ func TestPaymentWithoutItsTime(t *testing.T) {
 		}
 	})
 }
+
+// The ages of open refunds are of all that have not ended and of no other, on every engine, each at its bound.
+func TestRefundsByAge(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		f := ordertest.New(t, db)
+		f.SKU(t, "mug", 99)
+		begin := f.Clock.Now()
+		o := f.PaidOne(t, "r", "mug", 9)
+		last := begin.Add(order.RefundAges[len(order.RefundAges)-1])
+		for i, age := range slices.Backward(append([]time.Duration{0}, order.RefundAges...)) {
+			f.Clock.Set(last.Add(-age))
+			f.MustAsk(t, ordertest.Ask(o.OrderNo, fmt.Sprint("k", i), 1))
+		}
+		all, err := f.RefundsByAge(t.Context())
+		if err != nil || len(all) != len(order.RefundAges)+1 {
+			t.Fatalf("%+v %v", all, err)
+		}
+		for _, a := range all {
+			if a.Count != 1 || a.State != order.RefundStatePending || a.Amount <= 0 {
+				t.Errorf("%+v", a)
+			}
+		}
+	})
+}

@@ -444,6 +444,33 @@ GROUP BY state`, nil, func(rows *sql.Rows) error {
 	})
 }
 
+// ageRefunds counts the refunds that have not ended by state and by the first of the times, newest first, that they
+// were asked for after; the last group is older than all of them. It reads what countRefunds reads.
+func ageRefunds(ctx context.Context, q querier, times []time.Time,
+	row func(state RefundState, group int, refunds int64, sum payment.Fen)) error {
+	var cases strings.Builder
+	args := make([]any, len(times))
+	for i, t := range times {
+		fmt.Fprintf(&cases, " WHEN created_at > ? THEN %d", i)
+		args[i] = sqldb.Millis(t)
+	}
+	return sqldb.Each(ctx, q, `SELECT state, CASE`+cases.String()+fmt.Sprintf(` ELSE %d END AS age`, len(times))+
+		`, COUNT(*), SUM(amount_fen)
+FROM refunds
+WHERE state IN ('pending_approval', 'owed', 'processing', 'abnormal', 'refused', 'held')
+GROUP BY state, age`, args, func(rows *sql.Rows) error {
+		var st RefundState
+		var group int
+		var n int64
+		var sum payment.Fen
+		if err := rows.Scan(&st, &group, &n, &sum); err != nil {
+			return err
+		}
+		row(st, group, n, sum)
+		return nil
+	})
+}
+
 // orderOfRefund gives the order of a refund and whether there is such a refund.
 // The order is written once and never changes.
 func orderOfRefund(ctx context.Context, tx *sqldb.Tx, outRefundNo string) (no string, found bool, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,4 +70,21 @@ func TestTimeoutsThatRedisHasLostAreShown(t *testing.T) {
 		want(t, d.ask(Viewer, "GET", "/admin/v1/timeouts/due?"+query, ""), 422, "VALIDATION_FAILED")
 	}
 	want(t, d.ask(Viewer, "GET", "/admin/v1/timeouts/due", ""), 200, `"missing":null`)
+}
+
+// How well orders are closed on time is one sentence: whoever reads quantiles only cannot say how many were late.
+func TestTimeoutsSayHowManyWereInTime(t *testing.T) {
+	d := newDesk(t)
+	if page := d.browse(Viewer, "/ui/timeouts").Body.String(); strings.Contains(page, "处理到期订单") {
+		t.Error("a process that has taken none says how many were in time")
+	}
+	for _, late := range []time.Duration{0, time.Second, 1100 * time.Millisecond} {
+		d.metrics.Lateness(late)
+	}
+	want(t, d.browse(Viewer, "/ui/timeouts"), 200, "处理到期订单 3 单，其中 2 单（66.66 %）准时，即到期后 1 秒内开始关单。 1 单晚于 1 秒。")
+	for part, text := range map[uint64]string{99_999: "99.99 %", 100_000: "100 %", 0: "0 %"} {
+		if got := percentText(part, 100_000); got != text {
+			t.Errorf("%d of 100,000: %s", part, got)
+		}
+	}
 }

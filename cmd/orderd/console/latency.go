@@ -3,6 +3,7 @@ package console
 import (
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,3 +96,21 @@ func (l latency) Quantile(part float64) time.Duration {
 // P50 and P99 are for templates.
 func (l latency) P50() time.Duration { return l.Quantile(.5) }
 func (l latency) P99() time.Duration { return l.Quantile(.99) }
+
+// Within is how many took at most so long: one of the bounds of its buckets.
+func (l latency) Within(most time.Duration) (n uint64) {
+	for _, b := range l.Buckets {
+		if b.Most > 0 && b.Most <= most {
+			n += b.Count
+		}
+	}
+	return n
+}
+
+// percentText writes a part of a whole: all of it is 100 % and nothing less is.
+func percentText(part, of uint64) string {
+	if of == 0 {
+		return unknownCount
+	}
+	return strconv.FormatFloat(math.Floor(float64(part)*10000/float64(of))/100, 'f', -1, 64) + " %"
+}

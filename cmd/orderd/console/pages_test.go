@@ -294,3 +294,26 @@ func TestNoPageRunsWhatOthersWrote(t *testing.T) {
 		t.Errorf("it was written %d times", written)
 	}
 }
+
+// How long customers wait for their money is seen at a glance, by who keeps it waiting, and as a table with its sums.
+func TestOpenRefundsAreDrawnByAge(t *testing.T) {
+	d := newDesk(t)
+	if page := d.browse(Viewer, "/ui/refunds").Body.String(); strings.Contains(page, "<svg") {
+		t.Error("without a refund something is drawn")
+	}
+	d.SKU(t, "a", 50)
+	d.pendingRefund(t, "old")
+	d.Clock.Advance(2 * time.Hour)
+	d.pendingRefund(t, "new")
+	d.pendingRefund(t, "newer")
+	page := d.browse(Viewer, "/ui/refunds").Body.String()
+	for _, row := range []string{`<tr><td>1 小时内</td><td class="n">2</td><td class="n">0</td><td class="n">0</td>` +
+		`<td class="n">¥4.00</td></tr>`,
+		`<tr><td>6 小时内</td><td class="n">1</td><td class="n">0</td><td class="n">0</td>` +
+			`<td class="n">¥2.00</td></tr>`, "<title>1 小时内 · 待批准 2</title>",
+		"<title>6 小时内 · 待批准 1</title>"} {
+		if !strings.Contains(page, row) {
+			t.Errorf("it does not have %s", row)
+		}
+	}
+}

@@ -31,12 +31,20 @@ type timeoutsView struct {
 	// Missing are due and have no wake-up in Redis, "–" where it cannot say.
 	Missing  string
 	Lateness latency
+	// InTime of those whose time has come were taken within onTime, so large a part of them; Late were not.
+	InTime, Late uint64
+	Part         string
 }
+
+// onTime is how late an order may be taken to be in time, a bound of latenessBuckets: the aim.
+const onTime = time.Second
 
 // timeoutsPage is GET /ui/timeouts: whether orders that nobody pays are closed on time.
 func (c *console) timeoutsPage(ctx echo.Context) error {
 	rctx, l := ctx.Request().Context(), languageOf(ctx.Request())
 	v := timeoutsView{Lateness: c.Metrics.latencyOf(c.Metrics.lateness), Missing: unknownCount}
+	v.InTime = v.Lateness.Within(onTime)
+	v.Late, v.Part = v.Lateness.Count-v.InTime, percentText(v.InTime, v.Lateness.Count)
 	var err error
 	if v.Backlog, err = c.Orders.Backlog(rctx); err != nil {
 		return err

@@ -29,6 +29,8 @@ type Refunds interface {
 	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.Refund, string, error)
 	// ApprovalsFor is how many people a refund of such a sum takes.
 	ApprovalsFor(sum payment.Fen) int
+	// RefundsByAge counts the open ones by state and age.
+	RefundsByAge(ctx context.Context) ([]order.RefundAge, error)
 	// RefundBacklog counts and sums refunds by state, for gauges and the first page.
 	RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
 }
@@ -295,5 +297,42 @@ func (c *console) refundsPage(ctx echo.Context) error {
 	for i := range all {
 		rows[i] = refundRow{&all[i], c.refundLinks(ctx, &all[i])}
 	}
-	return c.show(ctx, "refunds", rows)
+	ages, amounts, err := c.refundAges(ctx)
+	if err != nil {
+		return err
+	}
+	return c.show(ctx, "refunds", map[string]any{"Rows": rows, "Ages": ages, "Amounts": amounts})
+}
+
+// refundGroups are the states of open refunds as they are drawn: who or what they wait for.
+var refundGroups = []struct {
+	word, class string
+	states      []order.RefundState
+}{{"ages.approval", colourWarn, []order.RefundState{order.RefundStatePending}},
+	{"ages.wechat", colourInfo, []order.RefundState{order.RefundStateOwed, order.RefundStateProcessing}},
+	{"ages.person", colourBad, []order.RefundState{order.RefundStateRefused, order.RefundStateAbnormal,
+		order.RefundStateHeld}}}
+
+// refundAges draws how long the open refunds have been open, and sums them by age.
+func (c *console) refundAges(ctx echo.Context) (chart, []payment.Fen, error) {
+	all, err := c.Refunds.RefundsByAge(ctx.Request().Context())
+	if err != nil {
+		return chart{}, nil, err
+	}
+	l, n := languageOf(ctx.Request()), len(order.RefundAges)+1
+	drawn, amounts := chart{Label: l.word("ages.chart"), Unit: countText}, make([]payment.Fen, n)
+	for i := range n {
+		drawn.Places = append(drawn.Places, l.word("ages."+strconv.Itoa(i)))
+	}
+	for _, g := range refundGroups {
+		s := series{Word: l.word(g.word), Class: g.class, Values: make([]float64, n)}
+		for _, a := range all {
+			if slices.Contains(g.states, a.State) {
+				s.Values[a.Age] += float64(a.Count)
+				amounts[a.Age] += a.Amount
+			}
+		}
+		drawn.Series = append(drawn.Series, s)
+	}
+	return drawn, amounts, nil
 }

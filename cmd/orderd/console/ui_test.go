@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"text/template/parse"
@@ -221,6 +222,10 @@ func values() map[string][]string {
 			}
 		}
 	}
+	for i := range len(order.RefundAges) + 1 {
+		v["ages."] = append(v["ages."], strconv.Itoa(i))
+	}
+	v["ages."] = append(v["ages."], "approval", "wechat", "person")
 	people := []string{"login", "link", "session", "password", "totp", "person", "token", "shopkey"}
 	for _, name := range Actions() { // the others have forms
 		kind, _, _ := strings.Cut(name, ".")
