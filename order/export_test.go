@@ -298,6 +298,8 @@ const (
 	AccountQuery = accountQuery
 	HeldQuery    = heldQuery
 	SearchQuery  = searchQuery
+	TitleQuery   = titleQuery
+	AttachQuery  = attachQuery
 
 	WrittenOffQuery = writtenOffQuery
 

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
@@ -21,7 +23,8 @@ const (
 	HitRefund    HitKind = "refund"    // by out_refund_no, or by WeChat Pay's refund_id
 	HitReference HitKind = "reference" // by the number that a shop gave an order: several shops may have it
 	HitCustomer  HitKind = "customer"  // by the customer's id
-	HitSKU       HitKind = "sku"       // by sku_id
+	HitSKU       HitKind = "sku"       // by sku_id, or by the beginning of its title
+	HitAttach    HitKind = "attach"    // by what the shop attached to an order: many may have the same
 )
 
 // Hit is one thing that a search found.
@@ -32,7 +35,12 @@ type Hit struct {
 	OrderNo string
 	// Outcome is of a payment, "" of everything else: SettledHeld and SettledWrittenOff have a list each.
 	Outcome Settled
+	Title   string // of a SKU that was found by it
 }
+
+// SearchMost is how many SKUs, and how many orders by what is attached to them, a search gives; with one more it
+// says that there are others.
+const SearchMost = 10
 
 // searchQuery looks for one text in every index of numbers. Its arguments are the text, and
 // the text in capitals for what this service numbers itself; see Search.
@@ -85,11 +93,63 @@ func searchArgs(text string) []any {
 	return []any{capitals, capitals, text, text, capitals, text, text, text, text}
 }
 
+// What is found by texts and not by numbers: goods by the beginning of their title, and the newest orders by what is
+// attached to them. Each is read by a page of its index.
+const (
+	titleQuery = `SELECT sku_id, title
+FROM skus /*! FORCE INDEX (ix_skus_title) */
+WHERE title >= ?
+  AND title < ?
+ORDER BY title, sku_id
+LIMIT ?`
+	attachQuery = `SELECT attach, order_no
+FROM orders /*! FORCE INDEX (ix_orders_attach) */
+WHERE attach = ?
+ORDER BY order_no DESC
+LIMIT ?`
+)
+
+// titlesLike are the ways in which the beginning of a title may be written: the columns tell capitals apart.
+func titlesLike(text string) []string {
+	lower := strings.ToLower(text)
+	first, size := utf8.DecodeRuneInString(lower)
+	all := []string{text, lower, strings.ToUpper(text), string(unicode.ToUpper(first)) + lower[size:]}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// searchTexts adds what is found by a text.
+func searchTexts(ctx context.Context, q querier, text string, hits []Hit) ([]Hit, error) {
+	titled := 0
+	for _, begin := range titlesLike(text) {
+		err := sqldb.Each(ctx, q, titleQuery, []any{begin, begin + string(unicode.MaxRune), SearchMost + 1 - titled},
+			func(rows *sql.Rows) error {
+				h := Hit{Kind: HitSKU}
+				err := rows.Scan(&h.ID, &h.Title)
+				if !slices.ContainsFunc(hits, func(o Hit) bool { return o.Kind == HitSKU && o.ID == h.ID }) {
+					hits, titled = append(hits, h), titled+1
+				}
+				return err
+			})
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := sqldb.Each(ctx, q, attachQuery, []any{text, SearchMost + 1}, func(rows *sql.Rows) error {
+		h := Hit{Kind: HitAttach}
+		err := rows.Scan(&h.ID, &h.OrderNo)
+		hits = append(hits, h)
+		return err
+	})
+	return hits, err
+}
+
 // hitKinds are the kinds in the order of an answer.
-var hitKinds = []HitKind{HitOrder, HitAttempt, HitPayment, HitRefund, HitReference, HitCustomer, HitSKU}
+var hitKinds = []HitKind{HitOrder, HitAttempt, HitPayment, HitRefund, HitReference, HitAttach, HitCustomer, HitSKU}
 
 // Search finds whatever has a text as its number or id: what a person has copied from a
-// message, a bill or WeChat Pay's platform. Space around it does not count, and neither does the
+// message, a bill or WeChat Pay's platform; and goods whose title begins with it, and orders that
+// have it attached, SearchMost+1 of each at most. Space around it does not count, and neither does the
 // case of our own numbers. Every table is read by a key. That there is nothing is said only where
 // orders are written. Errors: *ValidationError for a text that no number can be, database errors.
 func (s *Service) Search(ctx context.Context, text string) ([]Hit, error) {
@@ -121,5 +181,8 @@ func searchHits(ctx context.Context, q querier, text string) (hits []Hit, err er
 		hits = append(hits, h)
 		return err
 	})
-	return hits, err
+	if err != nil {
+		return nil, err
+	}
+	return searchTexts(ctx, q, text, hits)
 }

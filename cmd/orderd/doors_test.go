@@ -57,6 +57,7 @@ var shows = map[string]string{
 	"order.find":                      "shown; that there is no such order is decided (findNow)",
 	"order.FindHeld":                  "shown to people; what is decided about it is decided under its lock",
 	"order.pageOfHeld":                "a list for people; what is done about one is decided under its lock",
+	"order.RefundsByAge":              "numbers for people",
 	"order.showRefund":                "shown; that there is no such refund is decided (refundNow)",
 	"order.MoneyOf":                   "numbers for people",
 	"order.OrderFlows":                "an order's flows for people",

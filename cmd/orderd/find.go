@@ -25,7 +25,8 @@ func (c *findCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		if len(hits) == 0 {
 			return fmt.Errorf("%w: nothing has %q as order_no, out_trade_no, transaction_id, out_refund_no, "+
-				"refund_id, a shop's reference, customer or SKU", order.ErrNotFound, c.Text)
+				"refund_id, a shop's reference, what it attached, customer, SKU or the beginning of a title",
+				order.ErrNotFound, c.Text)
 		}
 		return c.show(t, console.ViewFound(c.Text, hits), func(w io.Writer) {
 			screen.Printf(w, "WHAT\tNUMBER\tORDER\tLOOK AT IT\n")
@@ -45,7 +46,7 @@ func lookAt(h order.Hit) string {
 		return "order list --customer " + h.ID
 	case order.HitSKU:
 		return "stock show " + h.ID
-	case order.HitOrder, order.HitAttempt, order.HitPayment, order.HitReference:
+	case order.HitOrder, order.HitAttempt, order.HitPayment, order.HitReference, order.HitAttach:
 	}
 	switch {
 	case h.OrderNo != "":

@@ -157,8 +157,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"held_action": "APPLY: judge it again, if WeChat Pay still has it. REFUND: send it back; above the limit it " +
 		"takes two people. WRITE_OFF: keep it as nobody's; it is proposed by the first person and done by a second, " +
 		"who gives the same command with a token of their own.",
-	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, a shop's reference, customer " +
-		"or SKU.",
+	"find_any": "An order_no, out_trade_no, transaction_id, out_refund_no, refund_id, a shop's reference, what it " +
+		"attached, a customer, a SKU or the beginning of its title.",
 	"order_vouch": "Say that nothing was paid for a closing order. It is closed when a second person, with a token " +
 		"of their own, has said the same; until then it is only noted.",
 	"trigger_event": "payment.success, payment.duplicate, payment.late, payment.wrong_amount, " +

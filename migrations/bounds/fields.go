@@ -89,9 +89,9 @@ var (
 		WeChat: "shipping_list.contact.receiver_contact", Why: "ours: WeChat's document has no bound"}
 )
 
-// Searched is the longest number or id that something can be found by.
-var Searched = Field{Name: "q", Least: 1, Most: 64, Unit: Bytes, Of: Visible,
-	Why: "the longest that is looked for: out_refund_no, a customer's id and sku_id"}
+// Searched is the longest text that something can be found by.
+var Searched = Field{Name: "q", Least: 1, Most: 128, Unit: Characters, Of: Line,
+	Why: "the longest that is looked for: attach; goods are found by the beginning of their title"}
 
 // What goes to WeChat Pay and is not sent by anybody.
 var (

@@ -137,7 +137,7 @@ func (c *console) webhookPage(ctx echo.Context) error {
 		"Next": pageAfter(path, next)})
 }
 
-// hitView is a thing that was found, and the page that has it, "" where there is none.
+// hitView is a thing that was found, and the page that has it.
 type hitView struct {
 	HitView
 	Page string
@@ -155,14 +155,27 @@ func (c *console) searchPage(ctx echo.Context) error {
 		return err
 	}
 	found := ViewFound(text, hits)
-	views := make([]hitView, len(found.Data))
-	for i, h := range found.Data {
-		views[i] = hitView{h, hitPage(&hits[i])}
+	if len(hits) == 1 {
+		return ctx.Redirect(http.StatusSeeOther, hitPage(&hits[0]))
 	}
-	if len(views) == 1 && views[0].Page != "" {
-		return ctx.Redirect(http.StatusSeeOther, views[0].Page)
+	var groups []hitGroup
+	for i, h := range found.Data { // they come by kind
+		if len(groups) == 0 || groups[len(groups)-1].Kind != h.Kind {
+			groups = append(groups, hitGroup{Kind: h.Kind})
+		}
+		g := &groups[len(groups)-1]
+		if g.More = len(g.Hits) == order.SearchMost; !g.More {
+			g.Hits = append(g.Hits, hitView{h, hitPage(&hits[i])})
+		}
 	}
-	return c.show(ctx, "search", map[string]any{"Text": text, "Hits": views})
+	return c.show(ctx, "search", map[string]any{"Text": text, "Groups": groups, "Most": order.SearchMost})
+}
+
+// hitGroup is what was found of one kind; More says that there are others.
+type hitGroup struct {
+	Kind order.HitKind
+	Hits []hitView
+	More bool
 }
 
 // hitPage is the page that has what was found.

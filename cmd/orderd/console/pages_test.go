@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/order/webhooks"
 	"orderd/payment"
+	"orderd/stock"
 )
 
 func read(t *testing.T, name string) string {
@@ -233,7 +235,20 @@ func TestSearchPage(t *testing.T) {
 	want(t, w, 200, `href="/ui/orders?customer_id=`)
 	want(t, w, 200, `href="/ui/stock/`+o.CustomerID)
 	want(t, d.ask(Viewer, "GET", "/ui/search?q=nothing", ""), 200, "没有找到")
-	want(t, d.browse(Viewer, "/ui/search?q=a%20b"), 422, "VALIDATION_FAILED")
+	want(t, d.browse(Viewer, "/ui/search?q=a%00b"), 422, "VALIDATION_FAILED")
+	for i := range order.SearchMost + 2 { // of many goods with such a title some, and that there are others
+		units := int64(1)
+		if _, _, err := d.Admin.Put(t.Context(), stock.Put{SkuID: fmt.Sprint("tea", i), Title: fmt.Sprint("茶 ", i),
+			PriceFen: 1, Quantity: &units}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	many := d.browse(Viewer, "/ui/search?q=%E8%8C%B6").Body.String()
+	if n := strings.Count(many, `href="/ui/stock/tea`); n != order.SearchMost || !strings.Contains(many, "只列出前 10 个") ||
+		!strings.Contains(many, "茶 1") {
+		t.Errorf("%d of many goods: %.2000s", n, many)
+	}
+	leads(t, d.browse(Viewer, "/ui/search?q=%E8%8C%B6%2011"), "/ui/stock/tea11")
 }
 
 // unwritten is what a word or a template shows of a value that it was not made for.

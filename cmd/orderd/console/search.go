@@ -14,6 +14,7 @@ type HitView struct {
 	Kind    order.HitKind `json:"kind"`
 	ID      string        `json:"id"`
 	OrderNo string        `json:"order_no,omitempty"`
+	Title   string        `json:"title,omitempty"` // of a SKU that was found by it
 	Path    string        `json:"path"`
 }
 
@@ -29,7 +30,7 @@ type FoundView struct {
 func ViewFound(text string, hits []order.Hit) FoundView {
 	v := FoundView{Query: text, Data: make([]HitView, len(hits))}
 	for i, h := range hits {
-		v.Data[i] = HitView{h.Kind, h.ID, h.OrderNo, hitPath(h)}
+		v.Data[i] = HitView{h.Kind, h.ID, h.OrderNo, h.Title, hitPath(h)}
 	}
 	if len(v.Data) == 1 {
 		v.Only = &v.Data[0]
@@ -46,7 +47,7 @@ func hitPath(h order.Hit) string {
 		return "/admin/v1/orders?customer_id=" + url.QueryEscape(h.ID)
 	case order.HitSKU:
 		return "/admin/v1/skus/" + url.PathEscape(h.ID)
-	case order.HitOrder, order.HitAttempt, order.HitPayment, order.HitReference:
+	case order.HitOrder, order.HitAttempt, order.HitPayment, order.HitReference, order.HitAttach:
 	}
 	switch {
 	case h.OrderNo != "":

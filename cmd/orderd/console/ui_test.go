@@ -203,7 +203,7 @@ func values() map[string][]string {
 		"reason.": {order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld},
 		"hit.": {string(order.HitOrder), string(order.HitAttempt), string(order.HitPayment), string(order.HitRefund),
 			string(order.HitReference),
-			string(order.HitCustomer), string(order.HitSKU)},
+			string(order.HitAttach), string(order.HitCustomer), string(order.HitSKU)},
 		"st.attempt.": {string(order.AttemptCalling), string(order.AttemptLive), string(order.AttemptRefused),
 			string(order.AttemptClosed)},
 		"st.day.": {"new", "running", "waiting", "failed", "done"}, "st.task.": {"dead", "failing"},
