@@ -251,7 +251,8 @@ func TestReadmeSetsUpWithTwoCommands(t *testing.T) {
 		t.Errorf("set-up commands are %v, want %v", got, want)
 	}
 	gate := read(t, ".ci/run")
-	for _, command := range []string{`/orderd" demo`, `(?m)^go test -race .*\./\.\.\.$`} {
+	for _, command := range []string{`/orderd" demo`, `(?m)^race=\(-race `,
+		`(?m)^(?:GOGC=\d+ )?go test "\$\{race\[@\]\}" .*\./\.\.\.$`} {
 		if !regexp.MustCompile(command).MatchString(gate) {
 			t.Errorf(".ci/run does not run %s", command)
 		}
