@@ -33,11 +33,13 @@ export const admin = async (path, body) => {
   return r.json();
 };
 const simulator = async (path, body) => {
-  const r = await fetch(SIM + "/control/" + path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+  const r = await fetch(SIM + "/control/" + path, { method: body ? "POST" : "DELETE", body: body && JSON.stringify(body),
+    headers: { "Content-Type": "application/json" } });
   if (!r.ok) throw new Error(`${path}: ${r.status} ${await r.text()}`);
 };
-// misbehave has the simulator do something wrong, once.
-export const misbehave = (endpoint, kind) => simulator("faults", { endpoint, kind, count: 1 });
+// misbehave has the simulator do something wrong until it shall behave.
+export const misbehave = (endpoint, kind) => simulator("faults", { endpoint, kind });
+export const behave = () => simulator("faults");
 // pay pays an order that was prepaid once, and returns when it is paid.
 export const pay = async (no) => {
   await simulator(`trades/${no}-01/pay`, { notify: true });
