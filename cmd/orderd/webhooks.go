@@ -168,7 +168,8 @@ func (c *webhookDeliveries) Run(ctx context.Context, s *settings, t *terminal) e
 			shown[i] = map[string]any{"event_id": d.Event.ID, "type": d.Event.Type, "order_no": d.Event.OrderNo,
 				"version": d.Event.Version, "at": stamp(d.Event.At), "tries": d.Tries,
 				"delivered_at": stamp(d.Delivered),
-				"due_at":       stamp(d.DueAt), "status": d.Status, "problem": d.Problem}
+				"due_at":       stamp(d.DueAt), "status": d.Status, "problem": d.Problem,
+				"took_ms": d.Took.Milliseconds(), "answer": d.Answer}
 		}
 		return c.show(t, shown, func(w io.Writer) {
 			screen.Printf(w, "EVENT\tTYPE\tORDER\tAT\tTRIES\tDELIVERED\tNEXT\tANSWER\n")

@@ -162,6 +162,8 @@ var (
 		Columns: "refunds.problem", Why: "the width of its column"}
 	WebhookProblem = Field{Name: "why a webhook was not taken", Most: 200, Unit: Characters, Of: Line, Over: Cut,
 		Columns: "webhook_deliveries.problem webhook_endpoints.why", Why: "the width of its columns"}
+	WebhookAnswer = Field{Name: "what a webhook answered", Most: 1024, Unit: Bytes, Of: Line, Over: Cut,
+		Columns: "webhook_deliveries.answer", Why: "its beginning, for whoever looks why it was not taken"}
 	DayProblem = Field{Name: "why a reconciliation failed", Most: 500, Unit: Bytes, Of: Line, Over: Cut,
 		Columns: "reconciliations.problem", Why: "the width of its column"}
 	Resolution = Field{Name: "how a difference ended", Most: 64, Unit: Bytes, Of: Line, Over: Cut,
@@ -185,7 +187,7 @@ var Fields = []*Field{
 	&ViewName,
 	&Goods, &Carrier, &ParcelNo, &Contact,
 	&OrderNo, &Description, &OutTradeNo, &OutRefundNo, &NotifyURL, &TimeExpire, &RefundReason,
-	&WebhookURL, &WebhookProblem,
+	&WebhookURL, &WebhookProblem, &WebhookAnswer,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution, &DifferenceID,
 	&TaskCause, &TaskType, &TaskKey, &TaskPayload,

@@ -15,6 +15,12 @@ const AtOnce = atOnce
 // PruneRows is pruneRows.
 const PruneRows = pruneRows
 
+// OrderQuery is orderQuery.
+const OrderQuery = orderQuery
+
+// AnswerOf is answerOf.
+var AnswerOf = answerOf
+
 // MayDial is mayDial.
 var MayDial = mayDial
 

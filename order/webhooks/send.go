@@ -35,7 +35,7 @@ const (
 	// turnFor is how long a claimed delivery is left alone, and so how late it is when its
 	// process dies: longer than its call and the note of its end.
 	turnFor = 30 * time.Second
-	// mostRead is how much of an answer is read, in bytes: the status decides.
+	// mostRead is how much of an answer is read, in bytes: the status decides, and its beginning is kept.
 	mostRead = 4 << 10
 	// mostRetryAfter bounds what an endpoint can ask for.
 	mostRetryAfter = 24 * time.Hour
@@ -76,6 +76,8 @@ type result struct {
 	status       int // 0 without an answer
 	taken, gone  bool
 	problem      string
+	answer       string // its beginning
+	took         time.Duration
 	after        time.Duration // Retry-After
 	next         time.Time     // zero: no more
 }
@@ -322,6 +324,8 @@ func call(ctx context.Context, client *http.Client, to string, secrets [][]byte,
 		req.Header.Set("Traceparent", trace)
 	}
 	Headers(req.Header, secrets, id, time.Now(), body) // this machine's clock: the receiver holds it against its own
+	began := time.Now()                                // of this machine: how long it took
+	defer func() { r.took = time.Since(began) }()
 	res, err := client.Do(req)
 	if err != nil {
 		var u *url.Error
@@ -332,7 +336,8 @@ func call(ctx context.Context, client *http.Client, to string, secrets [][]byte,
 		return r
 	}
 	defer res.Body.Close()
-	_, _ = io.CopyN(io.Discard, res.Body, mostRead) // so that the connection can be used again
+	answer, _ := io.ReadAll(io.LimitReader(res.Body, mostRead)) // so that the connection can be used again
+	r.answer = answerOf(answer)
 	r.status = res.StatusCode
 	switch {
 	case res.StatusCode >= 200 && res.StatusCode <= 299:

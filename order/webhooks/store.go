@@ -138,22 +138,26 @@ type Delivery struct {
 	Tries    int64
 	// DueAt is when it is sent next, zero when never: it was taken, or its ladder has ended.
 	DueAt     time.Time
-	Delivered time.Time // zero until it was taken
-	TriedAt   time.Time // the last time
-	Status    int       // the HTTP status of that, 0 without an answer
-	Problem   string    // of that, "" when it was taken
+	Delivered time.Time     // zero until it was taken
+	TriedAt   time.Time     // the last time
+	Status    int           // the HTTP status of that, 0 without an answer
+	Problem   string        // of that, "" when it was taken
+	Took      time.Duration // of that, whole milliseconds
+	Answer    string        // of that: its beginning, without secrets
 }
 
 const deliveryColumns = `endpoint_id, event_id, at, type, order_no, version, state, ref, reference, tries, due_at,
-  delivered, status, problem, tried_at`
+  delivered, status, problem, tried_at, took_ms, answer`
 
 // scanDelivery reads deliveryColumns.
 func scanDelivery(rows *sql.Rows) (d Delivery, err error) {
-	var at, delivered, tried int64
+	var at, delivered, tried, took int64
 	var due sql.NullInt64
 	e := &d.Event
 	err = rows.Scan(&d.Endpoint, &e.ID, &at, &e.Type, &e.OrderNo, &e.Version, &e.State, &e.Ref, &e.Reference, &d.Tries,
-		&due, &delivered, &d.Status, &d.Problem, &tried)
+		&due, &delivered, &d.Status, &d.Problem, &tried, &took,
+		&d.Answer)
+	d.Took = time.Duration(took) * time.Millisecond
 	e.At, d.Delivered, d.TriedAt = sqldb.FromMillis(at), since(delivered), since(tried)
 	if due.Valid {
 		d.DueAt = sqldb.FromMillis(due.Int64)
@@ -178,6 +182,22 @@ ORDER BY event_id DESC
 LIMIT ?`, []any{id, before, limit}, scanDelivery)
 	if err != nil {
 		return nil, fmt.Errorf("read deliveries: %w", err)
+	}
+	return all, nil
+}
+
+// orderQuery reads the deliveries of an order.
+const orderQuery = `SELECT ` + deliveryColumns + `
+FROM webhook_deliveries /*! FORCE INDEX (ix_deliveries_order) */
+WHERE order_no = ?
+ORDER BY event_id DESC
+LIMIT ?`
+
+// OfOrder gives up to limit deliveries of an order's events, to whichever endpoint, the newest first.
+func (s *Service) OfOrder(ctx context.Context, orderNo string, limit int) ([]Delivery, error) {
+	all, err := sqldb.Decided(ctx, s.db, orderQuery, []any{orderNo, limit}, scanDelivery)
+	if err != nil {
+		return nil, fmt.Errorf("read the deliveries of an order: %w", err)
 	}
 	return all, nil
 }
@@ -334,12 +354,12 @@ func (s *Service) settle(ctx context.Context, id string, turn time.Time, results
 				delivered = sqldb.Millis(s.cfg.Now())
 			}
 			_, err := tx.Update(ctx, `UPDATE webhook_deliveries
-SET due_at = ?, delivered = ?, status = ?, problem = ?
+SET due_at = ?, delivered = ?, status = ?, problem = ?, took_ms = ?, answer = ?
 WHERE endpoint_id = ?
   AND event_id = ?
   AND tries = ?
-  AND due_at = ?`, due, delivered, r.status, bounds.WebhookProblem.Cut(r.problem), id, r.event, r.tries,
-				sqldb.Millis(turn))
+  AND due_at = ?`, due, delivered, r.status, bounds.WebhookProblem.Cut(r.problem),
+				r.took.Milliseconds(), r.answer, id, r.event, r.tries, sqldb.Millis(turn))
 			if err != nil {
 				return err
 			}

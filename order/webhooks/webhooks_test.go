@@ -500,6 +500,63 @@ func TestAnswers(t *testing.T) {
 	r.expect(t) // also nothing elsewhere
 }
 
+// Whoever asks why the shop did not take an event reads what its back end said, and how long that took; nobody reads
+// a secret there, and nothing moves their terminal. Each try has its own.
+func TestAnAnswerIsKept(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		e := s.add(t, r)
+		r.answers(func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte("no\x1b[31m such\r\ncolumn \xff whsec_abcd1234 " + strings.Repeat("长", 2000)))
+		})
+		s.happen(t, feed.OrderPaid, "n1")
+		s.pass(t)
+		one := func() webhooks.Delivery {
+			t.Helper()
+			all, err := s.OfOrder(t.Context(), "n1", 5)
+			if err != nil || len(all) != 1 || all[0].Endpoint != e.ID {
+				t.Fatal(all, err)
+			}
+			return all[0]
+		}
+		d := one()
+		if !strings.HasPrefix(d.Answer, "no·[31m such column · whsec_*** 长长") || len(d.Answer) > 1024 ||
+			len(d.Answer) < 1000 || d.Status != 500 || d.Took < 0 || d.Took > time.Minute {
+			t.Errorf("%d %s %q", d.Status, d.Took, d.Answer)
+		}
+		r.answers(func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) })
+		s.wait(time.Hour)
+		s.pass(t)
+		if d := one(); d.Answer != "" || d.Status != 204 || d.Delivered.IsZero() {
+			t.Errorf("after it was taken: %+v", d)
+		}
+		if all, err := s.OfOrder(t.Context(), "n2", 5); err != nil || len(all) != 0 {
+			t.Error(all, err)
+		}
+		sqldbtest.ReadsPageBy(t, db, "ix_deliveries_order", false, webhooks.OrderQuery, "n1", 5)
+	})
+}
+
+// What an endpoint says back of us, of its people and of itself is not for the pages of a shop.
+func TestAnswersHaveNoSecrets(t *testing.T) {
+	for said, kept := range map[string]string{
+		"":                                   "",
+		" ok \n":                             "ok",
+		`{"error":"bad","token":"abc.def"}`:  `{"error":"bad","token":"***"}`,
+		"Authorization: Bearer eyJhbGciOi.x": "Authorization: *** ***",
+		"want v1,K5oZfzN95Z9UVu1EsfQmfVNQ=":  "want v1,***",
+		"db_password=hunter2&user=li":        "db_password=***&user=li",
+		"Set-Cookie: sid=1; the end":         "Set-Cookie: ***; the end",
+		"a\u202eb":                           "a·b",
+		"tokens are fine":                    "tokens are fine",
+	} {
+		if got := webhooks.AnswerOf([]byte(said)); got != kept {
+			t.Errorf("%q: %q, want %q", said, got, kept)
+		}
+	}
+}
+
 // One that does not answer delays no other, and what waits for it stays in the database.
 func TestSlowBesideQuick(t *testing.T) {
 	s, slow, quick := open(t, sqldbtest.SQLite(t), here), receive(t), receive(t)

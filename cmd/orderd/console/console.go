@@ -254,7 +254,7 @@ var parameters = map[string][]string{
 	uiStock:                      {"q", "low", "cursor"},
 	uiStock + "/:id":             {"from", "to", "cursor"},
 	"/ui/tasks":                  {"cursor"},
-	"/ui/webhooks/:id/redeliver": {"event_id"},
+	"/ui/webhooks/:id/redeliver": {"event_id", "order_no"},
 	"/admin/v1/held":             {"written_off", "limit", "cursor"},
 	"/admin/v1/search":           {"q"},
 	"/admin/v1/skus/:id/flows":   {"from", "to", "limit", "cursor"},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order/webhooks"
 	"orderd/payment/feed"
 )
@@ -24,8 +25,8 @@ func (c *console) hookActs() []act {
 	resend := act{name: "webhook.resend", path: page + "resend", route: "POST " + route + "/redeliver",
 		fields: []field{{name: "since", kind: asTime, need: true}, withReason}, show: c.hookSubject}
 	again := act{name: "webhook.redeliver", path: page + "redeliver", route: "POST " + route + "/redeliver",
-		fields: []field{{name: "event_id", kind: asHidden, need: true}, withReason}, show: c.deliverySubject,
-		body: deliveryBody}
+		fields: []field{{name: "event_id", kind: asHidden, need: true}, {name: "order_no", kind: asHidden}, withReason},
+		show:   c.deliverySubject, body: deliveryBody}
 	return []act{
 		{name: "webhook.test", path: page + "test", route: "POST " + route + "/test", show: c.hookSubject,
 			reveal: "status"},
@@ -89,6 +90,9 @@ func (c *console) deliverySubject(ctx echo.Context) (subject, error) {
 		return s, err
 	}
 	s.values["event_id"] = form.Get("event_id")
+	if no := form.Get("order_no"); bounds.OrderNo.Fits(no) && no != "" { // of whose page it was asked
+		s.values["order_no"], s.back = no, uiOrders+"/"+no
+	}
 	s.facts = append(s.facts, fact{"c.id", s.values["event_id"], true})
 	return s, nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"html"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +118,7 @@ func TestWebhookPageHasItsDeliveries(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	for what, set := range map[int]string{60: "due_at = NULL, delivered = at + 45, tries = 1, status = 200",
-		59: "tries = 3, status = 503, problem = '<b>busy'", 58: "due_at = NULL, tries = 11, problem = 'given up'"} {
+		59: "tries = 3, tried_at = at, status = 503, problem = '<b>busy', took_ms = 1234, answer = '<i>later'", 58: "due_at = NULL, tries = 11, problem = 'given up'"} {
 		if _, err := d.DB.Pool().ExecContext(t.Context(), "UPDATE webhook_deliveries SET "+set+" WHERE event_id = ?",
 			what); err != nil {
 			t.Fatal(err)
@@ -125,7 +127,7 @@ func TestWebhookPageHasItsDeliveries(t *testing.T) {
 	path := "/ui/webhooks/" + e.ID
 	w := d.ask(Admin, "GET", path, "")
 	page := w.Body.String()
-	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms", "<b>503</b> &lt;b&gt;busy",
+	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms", "<b>503</b> 1234 ms &lt;b&gt;busy", "<code>&lt;i&gt;later</code>",
 		"重试中", "已放弃", "待发送", `rel="next" href="` + path + `?cursor=11"`} {
 		if !strings.Contains(page, text) {
 			t.Errorf("no %q: %s", text, page)
@@ -141,4 +143,58 @@ func TestWebhookPageHasItsDeliveries(t *testing.T) {
 	want(t, d.browse(Admin, "/ui/webhooks/none"), http.StatusNotFound, "NOT_FOUND")
 	want(t, d.ask(Admin, "GET", path+"?cursor=x", ""), 422, "cursor")
 	want(t, d.ask(Finance, "GET", path, ""), 403, "FORBIDDEN")
+}
+
+// A customer says that the shop never heard of the payment: the page of the order says what was told of it and to
+// whom, and whoever may sends it again from there and comes back there.
+func TestOrderPageSendsAWebhookAgain(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 9)
+	no, other := d.PaidOne(t, "c1", "mug", 1).OrderNo, d.PaidOne(t, "c2", "mug", 1).OrderNo
+	b := d.browser(t, "ann", Admin)
+	if page := b.get("/ui/orders/" + no).Body.String(); strings.Contains(page, "Webhook 通知") {
+		t.Error("without a webhook the page has some")
+	}
+	hooks, err := webhooks.New(webhooks.Config{DB: d.DB, Now: d.Clock.Now, Key: strings.Repeat("k", 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _, err := hooks.Add(t.Context(), webhooks.Put{URL: "https://shop.example/hook?key=sesame", By: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hooks.RedeliverSince(t.Context(), e.ID, d.Clock.Now().Add(-time.Hour), "lost"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.DB.Pool().ExecContext(t.Context(), "UPDATE webhook_deliveries SET due_at = NULL, delivered = at, "+
+		"tries = 1, tried_at = at, status = 200, answer = 'ok then'"); err != nil {
+		t.Fatal(err)
+	}
+	page := b.get("/ui/orders/" + no).Body.String()
+	for _, text := range []string{"Webhook 通知", "shop.example", "ok then", "已送达", "order_no=" + no} {
+		if !strings.Contains(page, text) {
+			t.Errorf("the page of the order does not say %q", text)
+		}
+	}
+	v := d.browser(t, "vera", Viewer).get("/ui/orders/" + no).Body.String()
+	if strings.Contains(page+v, "sesame") || strings.Contains(v, `data-act="webhook.redeliver"`) {
+		t.Error("the address is shown, or a viewer is offered what a viewer may not")
+	}
+	again := regexp.MustCompile(`href="(/ui/webhooks/[^"]*order_no=` + no + `)"`).FindStringSubmatch(page)
+	if again == nil {
+		t.Fatal("it is not offered")
+	}
+	path := html.UnescapeString(again[1])
+	form := b.get(path).Body.String()
+	bare, _, _ := strings.Cut(path, "?")
+	leads(t, b.post(bare, "event_id", hidden(t, form, "event_id"), "order_no", hidden(t, form, "order_no"), "reason",
+		"客户没有收到"), "/ui/orders/"+no)
+	all, err := hooks.OfOrder(t.Context(), no, 9)
+	if due := slices.DeleteFunc(all, func(d webhooks.Delivery) bool { return d.DueAt.IsZero() }); err != nil ||
+		len(due) != 1 {
+		t.Errorf("%d are sent again, %v", len(due), err)
+	}
+	if page := b.get("/ui/orders/" + other).Body.String(); strings.Contains(page, no) {
+		t.Error("another order's page has it")
+	}
 }

@@ -99,7 +99,65 @@ type deliveryRow struct {
 	*webhooks.Delivery
 	State string // a row of looks
 	After time.Duration
+	Host  string // of its endpoint, on the page of an order; "" where that was removed
 	Acts  []link
+}
+
+// deliveryRows shows deliveries, with the act that sends each again; back is the order on whose page they are, "" for
+// none.
+func (c *console) deliveryRows(ctx echo.Context, all []webhooks.Delivery, back string) []deliveryRow {
+	rows := make([]deliveryRow, len(all))
+	for i := range all {
+		d := &all[i]
+		rows[i] = deliveryRow{Delivery: d, State: "waiting",
+			Acts: c.links(ctx, []string{d.Endpoint}, "webhook.redeliver")}
+		asked := url.Values{"event_id": {strconv.FormatInt(d.Event.ID, 10)}}
+		if back != "" {
+			asked.Set("order_no", back)
+		}
+		for j := range rows[i].Acts {
+			rows[i].Acts[j].Path = withQuery(rows[i].Acts[j].Path, asked)
+		}
+		switch {
+		case !d.Delivered.IsZero():
+			rows[i].State, rows[i].After = "delivered", d.Delivered.Sub(d.Event.At)
+		case d.DueAt.IsZero():
+			rows[i].State = "given_up"
+		case d.Tries > 0:
+			rows[i].State = "failing"
+		}
+	}
+	return rows
+}
+
+// orderTold is what the shop's back ends were told of an order; an address is shown to whoever may see it whole, to
+// others its host.
+func (c *console) orderTold(ctx echo.Context, orderNo string) ([]deliveryRow, error) {
+	if c.Webhooks == nil {
+		return nil, nil
+	}
+	all, err := c.Webhooks.OfOrder(ctx.Request().Context(), orderNo, defaultRows)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	endpoints, err := c.Webhooks.List(ctx.Request().Context())
+	if err != nil {
+		return nil, err
+	}
+	hosts := map[string]string{}
+	for _, e := range endpoints {
+		if u, err := url.Parse(e.URL); err == nil {
+			hosts[e.ID] = u.Host
+		}
+	}
+	rows := c.deliveryRows(ctx, all, orderNo)
+	for i := range rows {
+		host, there := hosts[rows[i].Endpoint]
+		if rows[i].Host = host; !there { // it was removed
+			rows[i].Acts = nil
+		}
+	}
+	return rows, nil
 }
 
 // webhookPage is GET /ui/webhooks/:id: an endpoint, and what became of each event that it is told.
@@ -112,22 +170,7 @@ func (c *console) webhookPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	rows, path := make([]deliveryRow, len(all)), "/ui/webhooks/"+url.PathEscape(e.ID)
-	for i := range all {
-		d := &all[i]
-		rows[i] = deliveryRow{Delivery: d, State: "waiting", Acts: c.links(ctx, []string{e.ID}, "webhook.redeliver")}
-		for j := range rows[i].Acts {
-			rows[i].Acts[j].Path += "?event_id=" + strconv.FormatInt(d.Event.ID, 10)
-		}
-		switch {
-		case !d.Delivered.IsZero():
-			rows[i].State, rows[i].After = "delivered", d.Delivered.Sub(d.Event.At)
-		case d.DueAt.IsZero():
-			rows[i].State = "given_up"
-		case d.Tries > 0:
-			rows[i].State = "failing"
-		}
-	}
+	rows, path := c.deliveryRows(ctx, all, ""), "/ui/webhooks/"+url.PathEscape(e.ID)
 	first := ""
 	if ctx.QueryParam("cursor") != "" {
 		first = path

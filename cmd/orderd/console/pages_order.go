@@ -24,6 +24,7 @@ type orderView struct {
 	Differences []reconcile.Difference
 	Acts        []link
 	Refunds     []refundRow
+	Told        []deliveryRow // by webhooks
 }
 
 // attemptRow is an attempt, and whether a buyer can pay with it now.
@@ -59,6 +60,9 @@ func (c *console) orderPage(ctx echo.Context) error {
 	}
 	for i := range o.Refunds {
 		v.Refunds = append(v.Refunds, refundRow{&o.Refunds[i], c.refundLinks(ctx, &o.Refunds[i])})
+	}
+	if v.Told, err = c.orderTold(ctx, o.OrderNo); err != nil {
+		return err
 	}
 	v.Lanes = lanesOf(v.Events, v.Flows, languageOf(ctx.Request()))
 	v.Acts = c.orderLinks(ctx, &o, v.Events)

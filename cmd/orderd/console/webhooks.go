@@ -28,6 +28,8 @@ type Webhooks interface {
 	Find(ctx context.Context, id string) (webhooks.Endpoint, error)
 	Test(ctx context.Context, id string) (webhooks.Tried, error)
 	Deliveries(ctx context.Context, id string, before int64, limit int) ([]webhooks.Delivery, error)
+	// OfOrder gives what was told of an order.
+	OfOrder(ctx context.Context, orderNo string, limit int) ([]webhooks.Delivery, error)
 	Redeliver(ctx context.Context, id string, event int64, why string) error
 	RedeliverSince(ctx context.Context, id string, at time.Time, why string) (int64, error)
 	Backlog(ctx context.Context) (webhooks.Backlog, error)
@@ -90,13 +92,16 @@ type deliveryView struct {
 	TriedAt     *time.Time `json:"tried_at"`
 	Status      int        `json:"status"`
 	Problem     string     `json:"problem,omitempty"`
+	TookMS      int64      `json:"took_ms"`
+	Answer      string     `json:"answer,omitempty"` // its beginning, without secrets
 }
 
 func viewDelivery(d *webhooks.Delivery) deliveryView {
 	e := &d.Event
 	return deliveryView{EventID: e.ID, MessageID: feed.MessageID(e.ID), Type: e.Type, At: e.At, OrderNo: e.OrderNo,
 		Version: e.Version, State: e.State, Tries: d.Tries, DeliveredAt: optional(d.Delivered),
-		DueAt: optional(d.DueAt), TriedAt: optional(d.TriedAt), Status: d.Status, Problem: d.Problem}
+		DueAt: optional(d.DueAt), TriedAt: optional(d.TriedAt), Status: d.Status, Problem: d.Problem,
+		TookMS: d.Took.Milliseconds(), Answer: d.Answer}
 }
 
 // webhookError gives the errors of webhooks their codes.
