@@ -20,6 +20,7 @@ import (
 type auditCmd struct {
 	List   auditList   `cmd:"" help:"List what people did, newest first."`
 	Export auditExport `cmd:"" help:"Write all that people did into a CSV file, with the hashes."`
+	Verify auditVerify `cmd:"" help:"Make the hashes of such a file again, without a database."`
 }
 
 // auditList is `orderd audit list`.
@@ -83,7 +84,8 @@ func (c *auditExport) Run(ctx context.Context, s *settings, t *terminal) error {
 		case err != nil:
 			return err
 		}
-		err = errors.Join(sheet.WriteCSV(f, console.TrailTable(ctx, co.trail, c.From, c.To)), f.Close())
+		rows := func(do func(*trail.Entry) error) error { return co.trail.All(ctx, c.From, c.To, do) }
+		err = errors.Join(sheet.WriteCSV(f, trail.Table(rows)), f.Close())
 		if err != nil {
 			return errors.Join(err, os.Remove(c.File))
 		}
@@ -91,3 +93,42 @@ func (c *auditExport) Run(ctx context.Context, s *settings, t *terminal) error {
 		return nil
 	})
 }
+
+// auditVerify is `orderd audit verify`. It needs no database: an auditor has the file alone.
+type auditVerify struct {
+	File string `arg:"" type:"existingfile" help:"What audit export or the console made."`
+	Last string `help:"SHA-256 that the last row must have, as the log or a day's proof has it."`
+}
+
+// Run makes every hash again. A file that is not what was written has the code of a broken invariant.
+func (c *auditVerify) Run(t *terminal) error {
+	f, err := os.Open(c.File)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	defer f.Close()
+	wrong := 0
+	of, err := trail.CheckFile(f, func(row string) {
+		if wrong++; wrong <= wrongShown {
+			screen.Printf(t.Out, "%s\n", row)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case wrong > 0:
+		return fmt.Errorf("%w: %s is not what was written: %d rows are wrong", errBroken, c.File, wrong)
+	case c.Last != "" && c.Last != of.Sum:
+		return fmt.Errorf("%w: %s ends with row %d, sha256 %s: its end is missing, or another", errBroken, c.File,
+			of.Last, of.Sum)
+	case of.Last == 0:
+		screen.Printf(t.Out, "no rows\n")
+		return nil
+	}
+	screen.Printf(t.Out, "rows %d to %d are one chain; the last is %s\n", of.First, of.Last, of.Sum)
+	return nil
+}
+
+// wrongShown is how many wrong rows are told one by one.
+const wrongShown = 20

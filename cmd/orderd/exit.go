@@ -12,6 +12,7 @@ import (
 	"orderd/payment"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
+	"orderd/payment/trail"
 	"orderd/scheduler"
 	"orderd/stock"
 )
@@ -59,7 +60,8 @@ var exitCodes = []struct {
 	code int
 }{
 	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, scheduler.ErrRedisURL, reconcile.ErrRequest,
-		bounds.ErrCursor, webhooks.ErrOff, shops.ErrName, shops.ErrScope), exitUsage},
+		bounds.ErrCursor, webhooks.ErrOff, shops.ErrName, shops.ErrScope, trail.ErrFile),
+		exitUsage},
 	{refused, exitUsage},
 	{answered(payment.KindMisconfigured), exitUsage}, // our keys, or our merchant
 	{is(errOpen), exitOpen},

@@ -68,6 +68,7 @@ var verbs = map[string]struct {
 	"verify":         {"", "db"}, "doctor": {"", "db"},
 	"config print": {"", ""}, "config check": {"", ""}, "version": {"", ""},
 	"audit list": {"", "db"}, "audit export": {"DIR/trail.csv", "db"},
+	"audit verify":    {"FILE", ""},
 	"completion bash": {"", ""}, "completion zsh": {"", ""}, "completion fish": {"", ""},
 	"export": {"alerts DIR", ""}, "completion words": {"-- serve", ""},
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -35,7 +36,8 @@ var readVerbs = map[string]string{
 	"reconcile pack": "writes a file", "reconcile bill": "shows",
 	"token list": "shows", "operator list": "shows", "doctor": "shows", "config print": "shows",
 	"config check": "shows", "version": "shows", "audit list": "shows", "audit export": "shows",
-	"listen": "sends what happens to this machine and keeps nothing", "export": "files of this program",
+	"audit verify": "reads a file",
+	"listen":       "sends what happens to this machine and keeps nothing", "export": "files of this program",
 	"completion bash": "shows", "completion zsh": "shows", "completion fish": "shows", "completion words": "shows",
 }
 
@@ -289,6 +291,20 @@ func TestTheExportedTrailIsWhole(t *testing.T) {
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", st, err)
 	}
+	last := listed[len(listed)-1].SHA256
+	verifies(t, file, exitOK, last)
+	verifies(t, file, exitOK, last, "--last", last)
+	verifies(t, file, exitInvariant, "its end is missing", "--last", listed[0].SHA256)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := filepath.Join(t.TempDir(), "forged.csv")
+	if err := os.WriteFile(forged, bytes.Replace(text, []byte("wang"), []byte("wong"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	verifies(t, forged, exitInvariant, "why=the row was changed")
+	verifies(t, os.Args[0], exitUsage, "no file of the audit trail")
 	code, _, errs := words(t, "audit", "export", file, "--data-dir", dir)
 	if now, err := os.Stat(file); code != exitUsage || err != nil || now.Size() == 0 {
 		t.Errorf("the file was written over: exit %d, %s %v", code, errs, err)
@@ -297,6 +313,15 @@ func TestTheExportedTrailIsWhole(t *testing.T) {
 		"--from", "2020-01-02T03:04:05Z", "--data-dir", dir)
 	if strings.Count(out, "person.create") != 2 || !strings.Contains(out, trail.Done) || strings.Contains(out, "wang") {
 		t.Errorf("%s", out)
+	}
+}
+
+// verifies runs audit verify, which needs no database.
+func verifies(t *testing.T, file string, code int, says string, flags ...string) {
+	t.Helper()
+	got, out, errs := words(t, append([]string{"audit", "verify", file}, flags...)...)
+	if got != code || !strings.Contains(out+errs, says) {
+		t.Errorf("audit verify %s %v: exit %d, want %d with %q\n%s%s", file, flags, got, code, says, out, errs)
 	}
 }
 

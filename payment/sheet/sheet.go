@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/xuri/excelize/v2"
 
@@ -31,6 +32,8 @@ type Cell struct {
 	Count *int64
 	// Number is a decimal with more places than yuan have, "0.60000"; "" for none.
 	Number string
+	// Exact says that a program reads Text out of a CSV file again, every character of it: ReadExact.
+	Exact bool
 	// OneOf is what can be put into the cell in a workbook, which offers it as a list; nil:
 	// anything.
 	OneOf []string
@@ -38,6 +41,9 @@ type Cell struct {
 
 // Text is a cell of text.
 func Text(s string) Cell { return Cell{Text: s} }
+
+// Exact is a cell of text that ReadExact gives again from a CSV file, whatever it has.
+func Exact(s string) Cell { return Cell{Text: s, Exact: true} }
 
 // Yuan is a cell of money.
 func Yuan(f payment.Fen) Cell { return Cell{Yuan: &f} }
@@ -91,6 +97,8 @@ func WriteCSV(w io.Writer, t Table) error {
 				line[i] = strconv.FormatInt(*c.Count, 10)
 			case c.Number != "":
 				line[i] = c.Number
+			case c.Exact:
+				line[i] = csvExact(c.Text)
 			default:
 				line[i] = csvText(c.Text)
 			}
@@ -106,16 +114,47 @@ func WriteCSV(w io.Writer, t Table) error {
 // csvText keeps a spreadsheet from misreading text, and its reader too (bounds.Shown): a
 // formula gets an apostrophe before it, a number of more than 15 digits (all that a
 // spreadsheet keeps) a tab.
-func csvText(s string) string {
-	switch s = bounds.Shown(s); {
+func csvText(s string) string { return marked(bounds.Shown(s), "=+-@\t\r") }
+
+// marked puts the apostrophe before a text that begins with one of formulas, and the tab before a long number.
+func marked(s, formulas string) string {
+	switch {
 	case s == "":
 		return s
-	case strings.ContainsRune("=+-@\t\r", rune(s[0])):
+	case strings.ContainsRune(formulas, rune(s[0])):
 		return "'" + s
 	case len(s) > 15 && payment.MadeOf(s, payment.Digits):
 		return "\t" + s
 	}
 	return s
+}
+
+// csvExact is csvText of which nothing is lost: a backslash of the text is two, and an apostrophe that it begins with
+// has the mark too.
+func csvExact(s string) string {
+	return marked(bounds.Shown(strings.ReplaceAll(s, `\`, `\\`)), "=+-@'\t\r")
+}
+
+// ReadExact gives the text of a cell that Exact made; false for a cell that it never makes.
+func ReadExact(cell string) (string, bool) {
+	rest, is := strings.CutPrefix(cell, "'")
+	if !is {
+		rest = strings.TrimPrefix(cell, "\t")
+	}
+	var b strings.Builder
+	for rest != "" {
+		r, wide, after, err := strconv.UnquoteChar(rest, 0)
+		if err != nil {
+			return "", false
+		}
+		if wide || r < utf8.RuneSelf {
+			b.WriteRune(r)
+		} else {
+			b.WriteByte(byte(r)) // of a text that is not UTF-8
+		}
+		rest = after
+	}
+	return b.String(), csvExact(b.String()) == cell
 }
 
 // Formats of cells that Excel has built in (ECMA-376, 18.8.30), by their numbers.

@@ -234,20 +234,33 @@ ORDER BY seq`, nil, func(rows *sql.Rows) error {
 		if err != nil {
 			return err
 		}
-		seq++
-		why := ""
-		switch {
-		case e.Seq != seq:
-			why = fmt.Sprintf("rows %d to %d are missing", seq, e.Seq-1)
-		case e.Prev != prev:
-			why = "the row before it is another"
-		case e.SHA256 != e.Sum():
-			why = "the row was changed"
-		}
-		if why != "" {
-			found(fmt.Sprintf("seq=%d act=%s action=%s target=%s why=%s", e.Seq, e.Act, e.Action, e.Target, why))
+		if why := e.wrong(seq+1, prev); why != "" {
+			found(e.told(why))
 		}
 		seq, prev = e.Seq, e.SHA256
 		return nil
 	})
+}
+
+// rowChanged is what is wrong with a row that says something else than was written.
+const rowChanged = "the row was changed"
+
+// wrong says what is wrong with an entry that should have a number and follow a hash, "" for nothing.
+func (e *Entry) wrong(seq int64, prev string) string {
+	switch {
+	case e.Seq > seq:
+		return fmt.Sprintf("rows %d to %d are missing", seq, e.Seq-1)
+	case e.Seq < seq:
+		return fmt.Sprintf("row %d should be here", seq)
+	case e.Prev != prev:
+		return "the row before it is another"
+	case e.SHA256 != e.Sum():
+		return rowChanged
+	}
+	return ""
+}
+
+// told is a wrong row as "name=value" pairs for a person.
+func (e *Entry) told(why string) string {
+	return fmt.Sprintf("seq=%d act=%s action=%s target=%s why=%s", e.Seq, e.Act, e.Action, e.Target, why)
 }

@@ -1,9 +1,6 @@
 package console
 
 import (
-	"context"
-	"errors"
-	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,7 +10,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/order/orderhttp"
-	"orderd/payment/sheet"
 	"orderd/payment/trail"
 )
 
@@ -53,9 +49,6 @@ func ViewTrail(e *trail.Entry) TrailView {
 	return TrailView{e.Seq, e.Act, e.At, e.Actor, e.Role, e.Address, e.Session, e.Action, e.Target, e.Reason, e.Asked,
 		e.Outcome, e.Was, e.Became, e.RequestID, e.Prev, e.SHA256}
 }
-
-// errEnough ends an export whose reader has gone.
-var errEnough = errors.New("no more rows are wanted")
 
 // trail reads the filters of the trail; at reads a time.
 func (q *query) trail(at func(name string) time.Time) trail.Filter {
@@ -156,36 +149,8 @@ func (c *console) trailFile(ctx echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	return c.sendTable(ctx, csvType, "csv", "from", TrailTable(ctx.Request().Context(), c.Trail, from, to))
-}
-
-// TrailTable is the audit trail of a range of time as a table.
-func TrailTable(ctx context.Context, t Trail, from, to time.Time) sheet.Table {
-	return sheet.Table{Name: "Audit",
-		Header: []string{"seq", "act", "step", "at_ms", "at", "actor", "role", "address", "session", "action", "target",
-			"reason", "asked", "outcome", "was", "became", "request_id", "prev_sha256", "sha256"},
-		Rows: trailRows(ctx, t, from, to)}
-}
-
-// trailRows are the rows of TrailTable.
-func trailRows(ctx context.Context, t Trail, from, to time.Time) iter.Seq2[[]sheet.Cell, error] {
-	return func(yield func([]sheet.Cell, error) bool) {
-		err := t.All(ctx, from, to, func(e *trail.Entry) error {
-			cells := []sheet.Cell{sheet.Count(e.Seq), sheet.Text(e.Act), sheet.Count(int64(e.Step)),
-				sheet.Count(e.At.UnixMilli()), timeCell(e.At)}
-			for _, text := range []string{e.Actor, e.Role, e.Address, e.Session, e.Action, e.Target, e.Reason, e.Asked,
-				e.Outcome, e.Was, e.Became, e.RequestID, e.Prev, e.SHA256} {
-				cells = append(cells, sheet.Text(text))
-			}
-			if !yield(cells, nil) {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(nil, err)
-		}
-	}
+	rows := func(do func(*trail.Entry) error) error { return c.Trail.All(ctx.Request().Context(), from, to, do) }
+	return c.sendTable(ctx, csvType, "csv", "from", trail.Table(rows))
 }
 
 // ended is how an act's end is shown.
