@@ -6,11 +6,12 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"orderd/migrations/bounds"
@@ -105,22 +106,6 @@ func endingsOf(ctx context.Context, tx *sqldb.Tx, from, to time.Time) (map[strin
 	return all, nil
 }
 
-// foundOf is a hash of what a day has come to: the bill, its sums, the bridge, and how each of its
-// differences has ended. A difference that was open in between ends otherwise than it did before,
-// at another time at least.
-func foundOf(res *Result, of endings) (string, error) {
-	text, err := json.Marshal(struct {
-		SHA1              string
-		Totals            Totals
-		Payments, Refunds Bridge
-		Ends              string
-	}{res.SHA1, res.Totals, res.Payments, res.Refunds, of.ends})
-	if err != nil {
-		return "", fmt.Errorf("encode what was found: %w", err)
-	}
-	return sum256(text), nil
-}
-
 // sum256 is a SHA-256 in hex.
 func sum256(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -160,59 +145,151 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 	}
 	c := Closing{Date: q.Date, Who: bounds.Operator.Cut(q.Cause.ActorID), How: q.Cause.Type, Why: q.Reason,
 		At: r.cfg.Now().UTC().Truncate(time.Millisecond), SHA1: s.SHA1}
-	err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		return r.closeIn(ctx, tx, &c, day, bill)
-	})
-	return c, err
+	for range closeTries {
+		made, err := r.makeProof(ctx, c, day, bill)
+		if err != nil || made.stands {
+			return made.Closing, err
+		}
+		if r.proofMade != nil {
+			r.proofMade()
+		}
+		err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return r.closeIn(ctx, tx, made, day, bill) })
+		if !errors.Is(err, errMoved) {
+			return made.Closing, err
+		}
+	}
+	return c, fmt.Errorf("%w: it changes at this moment; try once more", ErrNotClosable)
 }
 
-// closeIn writes a closing, behind the lock of the day's row.
-func (r *Reconciler) closeIn(ctx context.Context, tx *sqldb.Tx, c *Closing, day time.Time, bill billSum) error {
+// closeTries is how often the files of a proof are made for one closing: again when the day has changed meanwhile.
+const closeTries = 3
+
+// errMoved: the day is not what the files of its proof were made of.
+var errMoved = errors.New("the day has changed while its proof was made")
+
+// made is a closing with the files that are to be kept with it, and all that they were made of.
+type made struct {
+	Closing
+	files  proof
+	of     string // toClose.of
+	stands bool   // it is the last one, and there is nothing to close
+}
+
+// makeProof looks whether a day can be closed and makes the files of its proof. It is no part of the transaction that
+// closes the day: a large day takes longer than that may. errors as CloseDay's.
+func (r *Reconciler) makeProof(ctx context.Context, c Closing, day time.Time, bill billSum) (*made, error) {
+	m := &made{Closing: c}
+	return m, r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		st, err := r.toClose(ctx, tx, m, day, bill)
+		if err != nil || m.stands {
+			return err
+		}
+		m.of = st.of
+		if m.trailSeq, m.trailSum, err = trail.HeadIn(ctx, tx); err != nil {
+			return err
+		}
+		if m.files, err = r.proof(ctx, tx, &st.Stored, &m.Closing, st.before, bill); err != nil {
+			return err
+		}
+		m.Manifest = m.files.manifest()
+		return nil
+	})
+}
+
+// closeIn writes a closing, behind the lock of the day's row: errMoved when the day is not any more what the files were
+// made of.
+func (r *Reconciler) closeIn(ctx context.Context, tx *sqldb.Tx, m *made, day time.Time, bill billSum) error {
 	if _, err := sqldb.Known(ctx, tx, `SELECT bill_date
 FROM reconciliations
 WHERE bill_date = ?
   AND bill_type = 'ALL'
-FOR UPDATE`, c.Date); err != nil {
+FOR UPDATE`, m.Date); err != nil {
 		return fmt.Errorf("close a day: %w", err)
 	}
-	s, err := findStored(ctx, tx, ID(c.Date, payment.BillAll))
-	if err != nil {
+	now := &made{Closing: m.Closing}
+	st, err := r.toClose(ctx, tx, now, day, bill)
+	switch {
+	case err != nil:
 		return err
+	case now.stands: // somebody has closed it, or this did, before its COMMIT had no answer
+		*m = *now
+		return nil
+	case st.of != m.of:
+		return errMoved
+	}
+	return insertClosing(ctx, tx, &m.Closing, m.files)
+}
+
+// toClose is how a day stands that is to be closed.
+type toClose struct {
+	Stored
+	before *Closing // of the day before, nil for none
+	of     string   // a hash of all that its proof is made of
+}
+
+// toClose says how a day stands, and what its closing is to say of that; a day that is closed and stands as it did
+// has its last closing. Errors: ErrNotClosable with why.
+func (r *Reconciler) toClose(ctx context.Context, tx *sqldb.Tx, m *made, day time.Time,
+	bill billSum) (st toClose, err error) {
+	if st.Stored, err = findStored(ctx, tx, ID(m.Date, payment.BillAll)); err != nil {
+		return st, err
 	}
 	now, err := endingsOf(ctx, tx, day.AddDate(0, 0, -1), day)
 	if err != nil {
-		return err
+		return st, err
 	}
-	if err := closable(&s, now[c.Date], day, bill); err != nil {
-		return err
+	if err := closable(&st.Stored, now[m.Date], day, bill); err != nil {
+		return st, err
 	}
-	if c.found, err = foundOf(s.Result, now[c.Date]); err != nil {
-		return err
+	if m.found, err = foundOf(st.Result, now[m.Date]); err != nil {
+		return st, err
 	}
-	before, last, err := r.chain(ctx, tx, day, now)
-	if err != nil {
-		return err
+	var last *Closing
+	if st.before, last, err = r.chain(ctx, tx, day, now); err != nil {
+		return st, err
 	}
-	c.Seq, c.Previous = 1, ""
-	if before != nil {
-		c.Previous = before.Manifest
+	m.Seq, m.Previous = 1, ""
+	if st.before != nil {
+		m.Previous = st.before.Manifest
 	}
 	if last != nil {
-		if last.weigh(&s, now[c.Date], before); !last.Reopened {
-			*c = *last
-			return nil
+		if last.weigh(&st.Stored, now[m.Date], st.before); !last.Reopened {
+			m.Closing, m.stands = *last, true
+			return st, nil
 		}
-		c.Seq = last.Seq + 1
+		m.Seq = last.Seq + 1
 	}
-	if c.trailSeq, c.trailSum, err = trail.HeadIn(ctx, tx); err != nil {
+	moves, err := movesOf(ctx, tx, m.Date)
+	st.of = keyOf(m.found, m.Previous, strconv.FormatInt(m.Seq, 10), moves)
+	return st, err
+}
+
+// movesOf gives what changes with every run of a bill of a day, and with every note on its differences: both are only
+// added. What a difference comes to otherwise is in foundOf.
+func movesOf(ctx context.Context, tx *sqldb.Tx, date string) (string, error) {
+	var b strings.Builder
+	err := sqldb.Each(ctx, tx, `SELECT bill_type, run_no, state, finished_at
+FROM reconciliations
+WHERE bill_date = ?
+ORDER BY bill_type`, []any{date}, func(rows *sql.Rows) error {
+		var kind, state string
+		var run, finished int64
+		err := rows.Scan(&kind, &run, &state, &finished)
+		fmt.Fprintf(&b, "%s %d %s %d\n", kind, run, state, finished)
 		return err
+	})
+	var notes int64
+	if err == nil {
+		err = tx.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM differences d /*! FORCE INDEX (ix_differences_bill) */
+JOIN difference_notes n ON n.difference_id = d.id
+WHERE d.bill_date = ?`, date).Scan(&notes)
 	}
-	files, err := r.proof(ctx, tx, &s, c, before, bill)
 	if err != nil {
-		return err
+		return "", fmt.Errorf("read how a day moved: %w", err)
 	}
-	c.Manifest = files.manifest()
-	return insertClosing(ctx, tx, c, files)
+	fmt.Fprintf(&b, "%d", notes)
+	return b.String(), nil
 }
 
 // closable says why a day cannot be closed, nil when it can.

@@ -271,7 +271,7 @@ func (r *Reconciler) Pack(ctx context.Context, date string, seq int64) (*Pack, e
 	if err != nil {
 		return nil, err
 	}
-	return p, r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	return p, r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error { // a large day takes its time
 		found, err := closingsOf(ctx, tx, day.AddDate(0, 0, -1), day.AddDate(0, 0, -1))
 		if err != nil {
 			return err

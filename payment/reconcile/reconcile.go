@@ -136,6 +136,8 @@ type Reconciler struct {
 	cfg Config
 	db  *sqldb.DB
 	log *slog.Logger
+	// proofMade is called between the making of a proof and the transaction that closes its day; nil but in tests.
+	proofMade func()
 }
 
 // New makes a reconciler; it holds nothing that needs closing.
