@@ -227,6 +227,10 @@ var phrases = compileSentences([][2]string{
 	{`at most (\d+) units`, "最多 $1 件"},
 	{`at most (\d+)`, "最多 $1"},
 	{`visible ASCII characters`, "可见的 ASCII 字符"},
+	{`new`, "未对账"},
+	{`running`, "对账中"},
+	{`waiting`, "等待账单"},
+	{`failed`, "失败"},
 	{`characters`, "个字符"},
 	{`bytes`, "字节"},
 	{`(.+) or (.+)`, "$1 或 $2"},
@@ -256,6 +260,14 @@ func InChinese(detail string) string {
 	return "未能执行：" + detail
 }
 
+// inner is a part of a text that is a sentence of its own.
+func inner(part, text string) (zh string, known bool) {
+	if part == text {
+		return "", false
+	}
+	return inChinese(part)
+}
+
 // say finds a text among sentences; what varies in it is said in Chinese where it is a
 // phrase, and as it is where not.
 func say(among []sentence, text string) (zh string, known bool) {
@@ -267,10 +279,10 @@ func say(among []sentence, text string) (zh string, known bool) {
 		zh = s.zh
 		for i := len(groups) - 1; i > 0; i-- {
 			part := groups[i]
-			if phrase, ok := say(phrases, part); ok {
-				part = phrase
-			} else if inner, ok := inChinese(part); ok { // why, behind what was refused
+			if inner, ok := inner(part, text); ok { // why, behind what was refused
 				part = inner
+			} else if phrase, ok := say(phrases, part); ok {
+				part = phrase
 			}
 			zh = strings.ReplaceAll(zh, "$"+strconv.Itoa(i), part)
 		}

@@ -146,9 +146,20 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 	c := Closing{Date: q.Date, Who: bounds.Operator.Cut(q.Cause.ActorID), How: q.Cause.Type, Why: q.Reason,
 		At: r.cfg.Now().UTC().Truncate(time.Millisecond), SHA1: s.SHA1}
 	for range closeTries {
+		now := &made{Closing: c}
+		err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := r.toClose(ctx, tx, now, day, bill)
+			return err
+		})
+		if err != nil || now.stands {
+			return now.Closing, err
+		}
 		made, err := r.makeProof(ctx, c, day, bill)
-		if err != nil || made.stands {
-			return made.Closing, err
+		switch {
+		case errors.Is(err, ErrNotClosable) || err == nil && made.stands: // of a moment before, where it is shown from
+			continue
+		case err != nil:
+			return c, err
 		}
 		if r.proofMade != nil {
 			r.proofMade()
@@ -159,6 +170,22 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 		}
 	}
 	return c, fmt.Errorf("%w: it changes at this moment; try once more", ErrNotClosable)
+}
+
+// Closable says whether CloseDay would succeed now, by the same rule: nil, or its error. Pages offer what it allows.
+func (r *Reconciler) Closable(ctx context.Context, date string) error {
+	day, err := dayStart(date)
+	if err != nil {
+		return err
+	}
+	s, err := r.showNow(ctx, ID(date, payment.BillAll))
+	if err != nil {
+		return err
+	}
+	return r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := r.toClose(ctx, tx, &made{Closing: Closing{Date: date}}, day, billSum{sha1: s.SHA1})
+		return err
+	})
 }
 
 // closeTries is how often the files of a proof are made for one closing: again when the day has changed meanwhile.
@@ -175,8 +202,8 @@ type made struct {
 	stands bool   // it is the last one, and there is nothing to close
 }
 
-// makeProof looks whether a day can be closed and makes the files of its proof. It is no part of the transaction that
-// closes the day: a large day takes longer than that may. errors as CloseDay's.
+// makeProof makes the files of the proof of a day that can be closed. It is no part of the transaction that closes the
+// day, because a large day takes longer than that may; it decides nothing. Errors as CloseDay's.
 func (r *Reconciler) makeProof(ctx context.Context, c Closing, day time.Time, bill billSum) (*made, error) {
 	m := &made{Closing: c}
 	return m, r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {

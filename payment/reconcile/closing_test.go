@@ -22,6 +22,9 @@ import (
 // closed closes a day.
 func (d *desk) closed(t *testing.T, date string) reconcile.Closing {
 	t.Helper()
+	if err := d.Closable(t.Context(), date); err != nil {
+		t.Error(date, "is closed all the same:", err)
+	}
 	c, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "all is well", Cause: fin})
 	if err != nil {
 		t.Fatal(date, err)
@@ -74,6 +77,9 @@ func TestADayIsClosedOnceNothingIsOpen(t *testing.T) {
 			_, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "x", Cause: fin})
 			if !errors.Is(err, reconcile.ErrNotClosable) || !strings.Contains(err.Error(), why) {
 				t.Errorf("%s: %v", date, err)
+			}
+			if told := d.Closable(t.Context(), date); told == nil || told.Error() != err.Error() {
+				t.Errorf("%s: said to be %v, and is %v", date, told, err)
 			}
 		}
 		one, two, three := day, "2026-11-21", "2026-11-22"

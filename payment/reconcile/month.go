@@ -53,8 +53,9 @@ type Figures struct {
 	OursPaidFen   payment.Fen `json:"ours_paid_fen"`
 	OursRefundFen payment.Fen `json:"ours_refund_fen"`
 	FeeX100000    int64       `json:"fee_x100000"`
-	Open          int64       `json:"open"`
-	Pending       int64       `json:"pending_next_day"`
+	// Open and Pending are of all bills of a day in a month, and of the one bill in FiguresOf.
+	Open    int64 `json:"open"`
+	Pending int64 `json:"pending_next_day"`
 }
 
 // BillFen is what the bill comes to: paid less refunded.
@@ -233,7 +234,7 @@ func FiguresOf(res *Result) *Figures {
 }
 
 // monthStatement reads the bills of all transactions of a month, and openStatement what is open
-// of them: along the key, which begins with the day, and along what is open, which is little of all
+// of its days, of all their bills, because a day with any of it cannot be closed: along the key, which begins with the day, and along what is open, which is little of all
 // that there ever was.
 const (
 	monthStatement = `SELECT ` + storedColumns + `
@@ -246,7 +247,6 @@ FROM differences /*! FORCE INDEX (ix_differences_status) */
 WHERE status IN ('OPEN', 'PENDING_NEXT_DAY')
   AND +bill_date >= ?
   AND +bill_date <= ?
-  AND +bill_type = 'ALL'
 GROUP BY bill_date, status`
 )
 

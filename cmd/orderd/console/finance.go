@@ -33,6 +33,8 @@ type Closer interface {
 	WriteWork(ctx context.Context, w io.Writer, f reconcile.DifferenceFilter) error
 	Import(ctx context.Context, q reconcile.Import) (reconcile.Imported, error)
 	CloseDay(ctx context.Context, q reconcile.CloseDay) (reconcile.Closing, error)
+	// Closable says whether CloseDay would succeed, and else why not.
+	Closable(ctx context.Context, date string) error
 	Closings(ctx context.Context, date string) ([]reconcile.Closing, error)
 	Pack(ctx context.Context, date string, seq int64) (*reconcile.Pack, error)
 	// Across gives the rows of a day that stand in the bill of another one.

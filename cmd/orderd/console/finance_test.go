@@ -177,3 +177,52 @@ func TestAWorkbookIsGivenBackByRoute(t *testing.T) {
 		}
 	}
 }
+
+// A button that the rule behind it refuses sends people in circles: a day is offered to be closed exactly when it would
+// be, and otherwise its page says what is missing.
+func TestADayIsOfferedToBeClosedWhenItCanBe(t *testing.T) {
+	d, date, x := shortDay(t)
+	b := d.browser(t, "ann", Finance)
+	at := uiBooks + "/" + date + "-ALL"
+	by := func(statement string, args ...any) {
+		t.Helper()
+		if _, err := d.DB.Pool().ExecContext(t.Context(), statement, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	judged := func(can bool, says string) {
+		t.Helper()
+		page, form := b.get(at).Body.String(), b.get(at+"/close").Body.String()
+		if strings.Contains(page, `data-act="day.close"`) != can || strings.Contains(form, `name="reason"`) != can ||
+			!can && (!strings.Contains(page, says) || !strings.Contains(form, says)) {
+			t.Errorf("offered %t, want %t with %q\n%s\n%s", !can, can, says, page, form)
+		}
+		if w := b.post(at+"/close", "reason", "all is well"); can != (w.Code == 303) {
+			t.Errorf("%d: %s", w.Code, w.Body)
+		}
+	}
+	judged(false, "此日不能关账：当日全部账单尚有 1 条差异未处理")
+	by("UPDATE differences SET bill_type = 'REFUND' WHERE id = ?", x.ID)
+	judged(false, "此日不能关账：当日全部账单尚有 1 条差异未处理")
+	want(t, b.get(uiBooks+"?month="+date[:7]), 200, "有 1 条差异未处理")
+	by("UPDATE differences SET status = 'PENDING_NEXT_DAY', pending_until = 9000000000000 WHERE id = ?", x.ID)
+	judged(false, "此日不能关账：尚有 1 条差异等待另一天的账单")
+	by("UPDATE differences SET status = 'OPEN', bill_type = 'ALL' WHERE id = ?", x.ID)
+	for _, who := range []string{"bea", "carl"} {
+		if _, err := d.books.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+			Reason: "lost", Cause: reconcile.ByOperator(who, "request", "r")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	by("UPDATE reconciliations SET state = 'failed' WHERE bill_date = ?", date)
+	judged(false, "尚未完成对账（失败）")
+	by("UPDATE reconciliations SET state = 'done' WHERE bill_date = ?", date)
+	by(`INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, previous_sha256)
+VALUES ('2020-01-02', 1, 'x', 'request', 'x', 1, '', '', '', '')`)
+	judged(false, "此日不能关账：须按日期顺序关账，"+date[:8])
+	by("DELETE FROM day_closings")
+	judged(true, "")
+	if page := b.get(at).Body.String(); strings.Contains(page, `data-act="day.close"`) || strings.Contains(page, "不能关账") {
+		t.Error("a closed day is offered to be closed, or said not to be")
+	}
+}

@@ -112,8 +112,8 @@ type subject struct {
 	choices map[string][]choice
 	fields  []field // before those of the act
 	back    string
-	// off is a word that says why the act cannot be done now; "" when it can.
-	off string
+	// off is a word that says why the act cannot be done now; "" when it can. why is what the rule itself says.
+	off, why string
 }
 
 // fact is a line of what an act is about; Word is its label. ID is true for a number to copy.
@@ -146,7 +146,7 @@ type actView struct {
 	Facts              []fact
 	Inputs             []input
 	Danger             bool
-	Off                string
+	Off, Why           string
 	Changed            bool // since the person has read what it is about
 	*orderhttp.Problem      // what is wrong with what was sent, nil for nothing
 	Todo               string
@@ -240,7 +240,7 @@ func (c *console) actPage(ctx echo.Context, a *act) error {
 // view makes the page of an act; sent is what a person has filled in, nil at first.
 func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]string) *actView {
 	v := &actView{Name: a.name, Action: ctx.Request().URL.Path, Back: s.back, Facts: s.facts, Danger: a.danger,
-		Off: s.off, Changed: a.changed(s, sent)}
+		Off: s.off, Why: s.why, Changed: a.changed(s, sent)}
 	for _, f := range slices.Concat(s.fields, a.fields) {
 		value := s.values[f.name]
 		if f.name == fieldKey && value == "" {

@@ -2,13 +2,14 @@ package console
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/reconcile"
 )
@@ -32,12 +33,7 @@ func (c *console) bookActs() []act {
 				return ""
 			})},
 		{name: "day.close", path: uiBooks + "/:id/close", route: "POST /admin/v1/reconciliations/:id/close",
-			fields: []field{withReason}, show: c.daySubject(func(s *reconcile.Stored, _ string) string {
-				if !readyToClose(s) {
-					return "off.notready"
-				}
-				return ""
-			})},
+			fields: []field{withReason}, show: c.dayToClose},
 		{name: "diff.assign", path: uiDiffs + "/:id/assign", route: "POST /admin/v1/differences/:id/assign",
 			fields: []field{{name: "assignee", kind: asText, most: 64}, {name: "from", kind: asHidden}},
 			show:   c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
@@ -62,13 +58,16 @@ func (c *console) movesMoney(ctx echo.Context) (bool, error) {
 	return action == reconcile.WriteOff || action == reconcile.RefundPayment, err
 }
 
-// readyToClose reports that nothing of a day is open, as far as its page knows: CloseDay judges.
-func readyToClose(s *reconcile.Stored) bool {
-	day, err := time.ParseInLocation(time.DateOnly, s.Date, beijing)
-	if err != nil || s.FinishedAt.Before(day.AddDate(0, 0, 1)) { // it was reconciled before it was over
-		return false
+// closable says why a day cannot be closed, in the language of whoever asks, "" when it can: by the rule that closes it.
+func (c *console) closable(ctx echo.Context, date string) (why string, err error) {
+	err = c.Reconciler.Closable(ctx.Request().Context(), date)
+	if !errors.Is(err, reconcile.ErrNotClosable) {
+		return "", err
 	}
-	return s.State == "done" && s.Result != nil && s.Counts && s.Result.Open == 0 && s.Result.Pending == 0
+	if languageOf(ctx.Request()) == en {
+		return err.Error(), nil
+	}
+	return orderhttp.InChinese(err.Error()), nil
 }
 
 // daySubject is a day as what an act is about: it need not have been reconciled. off says why the act
@@ -117,8 +116,20 @@ func (c *console) daySubject(off func(s *reconcile.Stored, sha1 string) string) 
 	}
 }
 
-// dayLinks are the acts that a day allows.
-func (c *console) dayLinks(ctx echo.Context, v *dayView) []link {
+// dayToClose is a day that is to be closed, with why it cannot be.
+func (c *console) dayToClose(ctx echo.Context) (subject, error) {
+	s, err := c.daySubject(func(*reconcile.Stored, string) string { return "" })(ctx)
+	if err != nil || s.values["bill_type"] != string(payment.BillAll) {
+		return s, err
+	}
+	if s.why, err = c.closable(ctx, s.values["bill_date"]); s.why != "" {
+		s.off = "off.notready"
+	}
+	return s, reconcileError(err)
+}
+
+// dayLinks are the acts that a day allows; of a day that cannot be closed it notes why.
+func (c *console) dayLinks(ctx echo.Context, v *dayView) ([]link, error) {
 	names := []string{"day.run"}
 	for _, f := range v.Files {
 		if f.Source == reconcile.SourceFile && f.ConfirmedBy == "" && v.Day.Source != reconcile.SourceWeChat &&
@@ -127,10 +138,16 @@ func (c *console) dayLinks(ctx echo.Context, v *dayView) []link {
 			break
 		}
 	}
-	if v.Day.Type == payment.BillAll && readyToClose(v.Day) && (v.Closing == nil || v.Closing.Reopened) {
-		names = append(names, "day.close")
+	if v.Day.Type == payment.BillAll && (v.Closing == nil || v.Closing.Reopened) {
+		var err error
+		if v.NotClosable, err = c.closable(ctx, v.Day.Date); err != nil {
+			return nil, err
+		}
+		if v.NotClosable == "" {
+			names = append(names, "day.close")
+		}
 	}
-	return c.links(ctx, []string{v.Day.ID()}, names...)
+	return c.links(ctx, []string{v.Day.ID()}, names...), nil
 }
 
 // differenceSubject is a difference as what an act is about, with what will happen by each action.

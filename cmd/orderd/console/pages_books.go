@@ -192,6 +192,7 @@ type dayView struct {
 	Closings               []reconcile.Closing
 	Closing                *reconcile.Closing // the last one, nil for none
 	Acts                   []link
+	NotClosable            string // why the day cannot be closed, "" when it can or is
 	Proof                  string // the ZIP, "" for a bill that has none
 	Now                    time.Time
 }
@@ -243,7 +244,9 @@ func (c *console) dayPage(ctx echo.Context) error {
 			v.Proof = "/admin/v1/reconciliations/" + s.ID() + "/proof"
 		}
 	}
-	v.Acts = c.dayLinks(ctx, &v)
+	if v.Acts, err = c.dayLinks(ctx, &v); err != nil {
+		return err
+	}
 	if across {
 		rows, err := c.Reconciler.Across(ctx.Request().Context(), s.Date)
 		if err != nil {
