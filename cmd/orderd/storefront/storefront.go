@@ -98,12 +98,23 @@ func New(o Options) (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, s.visitOf(w, r), http.StatusNotFound, "error.none")
 	})
-	return s.guarded(http.NewCrossOriginProtection().Handler(mux)), nil
+	return s.guarded(mux), nil
+}
+
+// ofStrangers reports that another site's page makes a browser ask (Fetch metadata, or Origin): to change something, or
+// to load something into that page. A person who follows a link from there asks for a page, and gets it.
+func ofStrangers(p *http.CrossOriginProtection, r *http.Request) bool {
+	h := r.Header
+	page := h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Sec-Fetch-Dest") == "document"
+	site := h.Get("Sec-Fetch-Site")
+	return p.Check(r) != nil || !page && (site == "cross-site" || site == "same-site")
 }
 
 // guarded lets in whoever calls this machine by its own name, which the page of a stranger cannot: its name would
-// be in Host. It bounds the requests under way, and says what a browser may load.
+// be in Host. It bounds the requests under way, and says what a browser may load. Those of strangers' pages are refused
+// before they are counted: they must not use up what the visitors have together.
 func (s *Shop) guarded(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -114,6 +125,10 @@ func (s *Shop) guarded(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		if !Loopback(r.Host) {
 			http.Error(w, "the storefront is called 127.0.0.1 or localhost", http.StatusForbidden)
+			return
+		}
+		if ofStrangers(protection, r) {
+			http.Error(w, "the request comes from a page of another site", http.StatusForbidden)
 			return
 		}
 		select {

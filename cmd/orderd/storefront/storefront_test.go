@@ -282,6 +282,56 @@ func TestRequestsAtOnceAreBounded(t *testing.T) {
 	}
 }
 
+// Any page that a visitor has open beside the shop can make their browser ask: what it asks for must not use up what the
+// visitors have together, neither acts nor places.
+func TestPagesOfStrangersUseUpNothing(t *testing.T) {
+	s, _ := bare(t)
+	inside := 0
+	h := s.guarded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { inside++ }))
+	ask := func(method string, headers ...string) int {
+		r := httptest.NewRequest(method, "http://localhost/orders", nil)
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	for range 2 * actsAtOnce {
+		for _, headers := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"},
+			{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "cors"}} {
+			if status := ask("POST", headers...); status != http.StatusForbidden {
+				t.Fatalf("%v: %d", headers, status)
+			}
+		}
+	}
+	for range actsAtOnce {
+		if status := ask("POST", "Sec-Fetch-Site", "same-origin"); status != http.StatusOK {
+			t.Fatalf("the visitor: %d", status)
+		}
+	}
+	if status := ask("POST", "Sec-Fetch-Site", "same-origin"); status != http.StatusTooManyRequests {
+		t.Errorf("visitors have no bound: %d", status)
+	}
+	inside = 0
+	for _, c := range []struct {
+		site, mode, dest string
+		status           int
+	}{
+		{"cross-site", "no-cors", "image", 403}, {"cross-site", "navigate", "iframe", 403}, {"cross-site", "", "", 403},
+		{"same-site", "cors", "empty", 403}, {"cross-site", "navigate", "document", 200}, {"none", "navigate", "document", 200},
+		{"same-origin", "cors", "empty", 200},
+	} {
+		if status := ask("GET", "Sec-Fetch-Site", c.site, "Sec-Fetch-Mode", c.mode, "Sec-Fetch-Dest",
+			c.dest); status != c.status {
+			t.Errorf("%+v: %d", c, status)
+		}
+	}
+	if inside != 3 {
+		t.Errorf("%d were let in", inside)
+	}
+}
+
 // Times and sums are read by people.
 func TestFormats(t *testing.T) {
 	for fen, want := range map[int64]string{0: "¥0.00", 5: "¥0.05", 14900: "¥149.00", 123456789: "¥1,234,567.89"} {
