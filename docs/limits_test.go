@@ -74,7 +74,8 @@ var limits = []struct {
 	{"HTTP", []string{
 		"orderhttp.maxBody", "orderhttp.maxDepth", "orderhttp.maxHeaderBytes", "orderhttp.MaxWait",
 		"orderhttp.notifyBudget", "orderhttp.storeBudget", "orderhttp.wechatBudget", "orderhttp.defaultParallel",
-		"console.maxUpload", "console.workbooksAtOnce", "orderd.drainTimeout",
+		"console.maxUpload", "console.uploadsAtOnce", "console.leastPace", "console.workbooksAtOnce",
+		"orderd.drainTimeout",
 	}},
 	{"Logins of the console", []string{
 		"operators.MostWrong", "operators.WrongWithin", "operators.SessionIdle", "operators.SessionMost",
@@ -89,7 +90,7 @@ var limits = []struct {
 	}},
 	{"Reconciliation", []string{
 		"reconcile.billHour", "reconcile.catchUpDays", "reconcile.chunkSize", "reconcile.healPage",
-		"reconcile.leaseFor", "reconcile.importRows", "reconcile.MaxImport",
+		"reconcile.leaseFor", "reconcile.closeTries", "reconcile.importRows", "reconcile.MaxImport", "sheet.mostTexts",
 	}},
 }
 
@@ -99,7 +100,7 @@ var folders = map[string]string{
 	"order": "order", "scheduler": "scheduler", "orderhttp": "order/orderhttp", "webhooks": "order/webhooks",
 	"console": "cmd/orderd/console", "orderd": "cmd/orderd", "storefront": "cmd/orderd/storefront",
 	"wechat":    "payment/wechat",
-	"reconcile": "payment/reconcile", "stock": "stock", "gate": "stock/gate",
+	"reconcile": "payment/reconcile", "sheet": "payment/sheet", "stock": "stock", "gate": "stock/gate",
 	"bounds": "migrations/bounds", "wechatsim": "payment/wechatsim",
 }
 

@@ -75,7 +75,7 @@ var shows = map[string]string{
 	"payment/trail.where":             "a list for people",
 	"payment/reconcile.Closable":      "what a page offers; CloseDay decides",
 	"payment/reconcile.Pack":          "a file for people; that there is no such day is decided",
-	"payment/reconcile.makeProof":     "files that are kept if the transaction that closes the day finds it as they are",
+	"payment/reconcile.makeProof":     "files that the transaction which closes the day keeps, or not",
 	"payment/reconcile.Export":        "a day and its differences for people; that there is no such day is decided",
 	"payment/reconcile.List":          "a list for people",
 	"payment/reconcile.Month":         "a month for people; what is closed is decided under the lock of its day",

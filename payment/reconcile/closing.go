@@ -164,7 +164,9 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 		if r.proofMade != nil {
 			r.proofMade()
 		}
-		err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return r.closeIn(ctx, tx, made, day, bill) })
+		err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			return r.closeIn(ctx, tx, made, day, bill)
+		})
 		if !errors.Is(err, errMoved) {
 			return made.Closing, err
 		}

@@ -110,7 +110,8 @@ func TestADayThatKeepsChangingIsNotClosed(t *testing.T) {
 func TestWhatAClosingHoldsIsNotWhatAResultHas(t *testing.T) {
 	sum := func(n int64) reconcile.Sum { return reconcile.Sum{Count: n, Fen: payment.Fen(n + 1)} }
 	bridge := func(n int64) reconcile.Bridge {
-		return reconcile.Bridge{BillCount: n, BillFen: payment.Fen(n + 1), OursCount: n + 2, OursFen: payment.Fen(n + 3),
+		return reconcile.Bridge{BillCount: n, BillFen: payment.Fen(n + 1), OursCount: n + 2,
+			OursFen: payment.Fen(n + 3),
 			Matched: n + 4, BillOnly: sum(n + 5), LocalOnly: sum(n + 7), Amounts: sum(n + 9), States: n + 11,
 			Duplicates: sum(n + 12), AcrossBill: sum(n + 14), AcrossOurs: sum(n + 16), Other: sum(n + 18)}
 	}
@@ -121,10 +122,11 @@ func TestWhatAClosingHoldsIsNotWhatAResultHas(t *testing.T) {
 		s := func(n int) string { return fmt.Sprintf(`{"count":%d,"fen":%d}`, n, n+1) }
 		return fmt.Sprintf(`{"bill_count":%d,"bill_fen":%d,"ours_count":%d,"ours_fen":%d,"matched":%d,"bill_only":%s,`+
 			`"local_only":%s,"amounts":%s,"states":%d,"duplicates":%s,"across_bill":%s,"across_ours":%s,`+
-			`"other_business":%s}`, n, n+1, n+2, n+3, n+4, s(n+5), s(n+7), s(n+9), n+11, s(n+12), s(n+14), s(n+16), s(n+18))
+			`"other_business":%s}`, n, n+1, n+2, n+3, n+4, s(n+5), s(n+7), s(n+9), n+11, s(n+12), s(n+14),
+			s(n+16), s(n+18))
 	}
-	want := sha256.Sum256([]byte(`{"SHA1":"ab","Totals":{"rows":1,"payments":2,"paid_fen":3,"refunds":4,"refund_fen":5,` +
-		`"fee_x100000":6},"Payments":` + inBytes(100) + `,"Refunds":` + inBytes(200) + `,"Ends":"e"}`))
+	want := sha256.Sum256([]byte(`{"SHA1":"ab","Totals":{"rows":1,"payments":2,"paid_fen":3,"refunds":4,` +
+		`"refund_fen":5,"fee_x100000":6},"Payments":` + inBytes(100) + `,"Refunds":` + inBytes(200) + `,"Ends":"e"}`))
 	if got, err := reconcile.FoundOf(&res, "e"); err != nil || got != hex.EncodeToString(want[:]) {
 		t.Errorf("%s %v: days that were closed before would be open", got, err)
 	}

@@ -234,8 +234,8 @@ func FiguresOf(res *Result) *Figures {
 }
 
 // monthStatement reads the bills of all transactions of a month, and openStatement what is open
-// of its days, of all their bills, because a day with any of it cannot be closed: along the key, which begins with the day, and along what is open, which is little of all
-// that there ever was.
+// of its days, of all their bills, because a day with any of it cannot be closed: along the key, which begins with the
+// day, and along what is open, which is little of all that there ever was.
 const (
 	monthStatement = `SELECT ` + storedColumns + `
 FROM reconciliations r /*! FORCE INDEX (PRIMARY) */

@@ -77,6 +77,9 @@ const (
 	mostToken = 256 << 10
 	// mostAreas is how many formulas may fill more than their cell: each cell is held against each.
 	mostAreas = 1000
+	// mostTexts is how many texts cells may share, those of other sheets among them: an empty one is five bytes of
+	// XML, and many times that in memory.
+	mostTexts = 1 << 18
 	// lastRow is the last row that a sheet can have (Excel specifications and limits).
 	lastRow = 1 << 20
 	// sheetsNamed is how many sheets are named to whoever gives a workbook without ours.
@@ -261,6 +264,9 @@ func (b *reading) shared(name string) error {
 	return b.each(name, func(d *stream, e xml.StartElement) error {
 		if e.Name.Local != "si" {
 			return nil
+		}
+		if len(b.texts) == mostTexts {
+			return fmt.Errorf("%w: %s has more than %d texts", ErrTooLong, name, mostTexts)
 		}
 		text, err := b.text(d)
 		b.texts = append(b.texts, text)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -146,4 +147,30 @@ func TestAWorkbookIsReadWithinBounds(t *testing.T) {
 	if rows, err := ReadXLSX(far, "Work", readMost); err != nil || len(rows[0]) > readMost.Columns {
 		t.Errorf("a far column: %d cells, %v", len(rows[0]), err)
 	}
+}
+
+// What a workbook of some kilobytes becomes in memory is bounded: empty texts that nobody refers to, and the largest
+// one that is read.
+func TestASmallWorkbookDoesNotBecomeALargeOne(t *testing.T) {
+	most := Most{Rows: 2001, Columns: 64, Bytes: 16 << 20, Cell: 8 << 10}
+	many := packed(t, "", strings.Repeat("<si/>", mostTexts+1))
+	if _, err := ReadXLSX(many, "Work", most); !errors.Is(err, ErrTooLong) {
+		t.Errorf("too many texts: %v", err)
+	}
+	row := `<row>` + strings.Repeat(`<c t="s"><v>0</v></c>`, 64) + `</row>`
+	file := packed(t, strings.Repeat(row, 2001), "<si><t>"+strings.Repeat("x", 8<<10)+"</t></si>"+
+		strings.Repeat("<si/>", mostTexts-1))
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	rows, err := ReadXLSX(file, "Work", most)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err != nil || len(rows) != 2001 || len(rows[0]) != 64 || len(file) > 64<<10 {
+		t.Fatalf("%d rows of %d bytes, %v", len(rows), len(file), err)
+	}
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+		t.Errorf("it is %d bytes in memory", grown)
+	}
+	runtime.KeepAlive(rows)
 }

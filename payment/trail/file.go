@@ -117,7 +117,8 @@ func entryOf(cells []string) (e Entry, whole bool) {
 		whole = whole && ok
 		return s
 	}
-	e.Seq, e.Act, e.Step, e.At = number(cells[0]), text(cells[1]), int(number(cells[2])), time.UnixMilli(number(cells[3]))
+	e.Seq, e.Act, e.Step = number(cells[0]), text(cells[1]), int(number(cells[2]))
+	e.At = time.UnixMilli(number(cells[3]))
 	whole = whole && cells[4] == e.At.UTC().Format(time.RFC3339)
 	for i, into := range e.texts() {
 		*into = text(cells[5+i])

@@ -15,8 +15,9 @@ import (
 )
 
 // strangeTexts are what a spreadsheet, a terminal or CSV itself would not leave as they are.
-var strangeTexts = []string{"=1+1", "'=1+1", "''", "'", "-2", "+86 138", "@x", "20261130123456789", `\n`, `\`, `\\u202e`,
-	"a\nb", "a\r\nb", "\tx", "\r", "a\u202eb", "\u00a0", "a,\"b\"", `{"why":"因为\n\\"}`, "\x00", "x\U000e0001", "\u0085", "�"}
+var strangeTexts = []string{"=1+1", "'=1+1", "''", "'", "-2", "+86 138", "@x", "20261130123456789", `\n`, `\`,
+	`\\u202e`, "a\nb", "a\r\nb", "\tx", "\r", "a\u202eb", "\u00a0", "a,\"b\"", `{"why":"因为\n\\"}`, "\x00",
+	"x\U000e0001", "\u0085", "�"}
 
 // fileOf is the trail from a time on as its readers get it.
 func fileOf(t *testing.T, tr *trail.Trail, from time.Time) []byte {

@@ -111,12 +111,22 @@ func TestADifferenceIsAPage(t *testing.T) {
 // give posts a form with files and texts, as a browser does.
 func (b *browser) give(t *testing.T, path string, fields map[string]string) *httptest.ResponseRecorder {
 	t.Helper()
+	var all [][2]string
+	for name, text := range fields {
+		all = append(all, [2]string{name, text})
+	}
+	return b.giveAll(t, path, all)
+}
+
+// giveAll is give of fields in their order, of which one may come twice.
+func (b *browser) giveAll(t *testing.T, path string, fields [][2]string) *httptest.ResponseRecorder {
+	t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
-	for name, text := range fields {
-		part, err := form.CreateFormFile(name, "file")
+	for _, f := range fields {
+		part, err := form.CreateFormFile(f[0], "file")
 		if err == nil {
-			_, err = part.Write([]byte(text))
+			_, err = part.Write([]byte(f[1]))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -219,6 +219,7 @@ const (
 type console struct {
 	Options
 	workbooks chan struct{} // one in it for each that is being made: see workbooksAtOnce
+	uploads   chan struct{} // one in it for each file that comes in: see uploadsAtOnce
 	forms     []act
 	formRoles map[string]Role // of the routes that forms ask
 	pulses    pulses
@@ -298,7 +299,8 @@ func New(o Options) (*echo.Echo, error) {
 			"Ready, Now and a token")
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	c := &console{Options: o, workbooks: make(chan struct{}, workbooksAtOnce)}
+	c := &console{Options: o, workbooks: make(chan struct{}, workbooksAtOnce),
+		uploads: make(chan struct{}, uploadsAtOnce)}
 	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog, c.problem)
 	e.Use(sameOrigin)
 	for _, r := range c.routes() {

@@ -268,7 +268,14 @@ func (c *console) importWork(ctx echo.Context, apply bool) error {
 	if r.Header.Get(echo.HeaderContentType) != xlsxType {
 		return &orderhttp.Failure{Code: orderhttp.CodeUnsupportedMedia}
 	}
-	file, err := io.ReadAll(http.MaxBytesReader(ctx.Response(), r.Body, reconcile.MaxImport))
+	free, err := c.taking()
+	if err != nil {
+		return err
+	}
+	defer free()
+	body := slowly(ctx, reconcile.MaxImport)
+	defer body.end()
+	file, err := io.ReadAll(body)
 	if err != nil {
 		return uploadError(err)
 	}

@@ -217,12 +217,14 @@ func TestADayIsOfferedToBeClosedWhenItCanBe(t *testing.T) {
 	by("UPDATE reconciliations SET state = 'failed' WHERE bill_date = ?", date)
 	judged(false, "尚未完成对账（失败）")
 	by("UPDATE reconciliations SET state = 'done' WHERE bill_date = ?", date)
-	by(`INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, previous_sha256)
+	by(`INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256,
+  previous_sha256)
 VALUES ('2020-01-02', 1, 'x', 'request', 'x', 1, '', '', '', '')`)
 	judged(false, "此日不能关账：须按日期顺序关账，"+date[:8])
 	by("DELETE FROM day_closings")
 	judged(true, "")
-	if page := b.get(at).Body.String(); strings.Contains(page, `data-act="day.close"`) || strings.Contains(page, "不能关账") {
+	if page := b.get(at).Body.String(); strings.Contains(page, `data-act="day.close"`) ||
+		strings.Contains(page, "不能关账") {
 		t.Error("a closed day is offered to be closed, or said not to be")
 	}
 }

@@ -58,7 +58,8 @@ func (c *console) movesMoney(ctx echo.Context) (bool, error) {
 	return action == reconcile.WriteOff || action == reconcile.RefundPayment, err
 }
 
-// closable says why a day cannot be closed, in the language of whoever asks, "" when it can: by the rule that closes it.
+// closable says why a day cannot be closed, in the language of whoever asks, "" when it can: by the rule that closes
+// it.
 func (c *console) closable(ctx echo.Context, date string) (why string, err error) {
 	err = c.Reconciler.Closable(ctx.Request().Context(), date)
 	if !errors.Is(err, reconcile.ErrNotClosable) {

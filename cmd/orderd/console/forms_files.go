@@ -49,16 +49,24 @@ type importForm struct {
 	password string
 }
 
-// readImport reads the form, multipart/form-data: a file has no other way.
+// maxPassword bounds the password of a form with a file, in bytes; operators bounds it closer.
+const maxPassword = 4 << 10
+
+// readImport reads the form, multipart/form-data: a file has no other way. Each field has its bound, and one given
+// twice is refused.
 func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
-	const most = 2*reconcile.MaxImport + maxField // in base64 a file grows by a third
 	r := ctx.Request()
-	r.Body = http.MaxBytesReader(ctx.Response(), r.Body, most)
+	body := slowly(ctx, 2*reconcile.MaxImport) // in base64 a file grows by a third
+	defer body.end()
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, r.Body}
 	form, err := r.MultipartReader()
 	if err != nil {
 		return f, fail(orderhttp.CodeUnsupportedMedia, "A form with a file is wanted.")
 	}
-	for {
+	for seen := map[string]bool{}; ; {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
 			return f, nil
@@ -66,29 +74,50 @@ func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
 		if err != nil {
 			return f, uploadError(err)
 		}
-		text, err := io.ReadAll(part)
-		if err != nil {
-			return f, uploadError(err)
+		name := part.FormName()
+		if seen[name] || name == "again" && seen["workbook"] || name == "workbook" && seen["again"] {
+			return f, fail(orderhttp.CodeMalformed, "A field of the form is given twice.")
 		}
-		switch part.FormName() {
+		seen[name] = true
+		switch name {
 		case "workbook":
-			f.file = text
+			f.file, err = readPart(part, reconcile.MaxImport)
 		case "again":
-			if f.file, err = base64.StdEncoding.DecodeString(string(text)); err != nil {
+			f.file, err = readPart(base64.NewDecoder(base64.StdEncoding, part), reconcile.MaxImport)
+			f.apply = true
+			if errors.As(err, new(base64.CorruptInputError)) || errors.Is(err, io.ErrUnexpectedEOF) {
 				return f, fail(orderhttp.CodeMalformed, "The file did not come back as it was.")
 			}
-			f.apply = true
 		case provePassword:
+			var text []byte
+			text, err = readPart(part, maxPassword)
 			f.password = string(text)
 		default:
 			return f, fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
 		}
+		if err != nil {
+			return f, uploadError(err)
+		}
 	}
+}
+
+// readPart reads a field of at most so many bytes; more is a *http.MaxBytesError.
+func readPart(r io.Reader, most int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = &http.MaxBytesError{Limit: most}
+	}
+	return text, err
 }
 
 // importPosted is POST /ui/differences/import: a dry run of the file that is given and, once the person
 // has seen that and says so, the import itself.
 func (c *console) importPosted(ctx echo.Context) error {
+	free, err := c.taking()
+	if err != nil {
+		return err
+	}
+	defer free()
 	f, err := c.readImport(ctx)
 	if err != nil {
 		return err

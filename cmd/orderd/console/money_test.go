@@ -449,7 +449,7 @@ func TestBillUpload(t *testing.T) {
 		`"state":"done"`) {
 		t.Errorf("a bad file ended a day that counts: %s", w.Body)
 	}
-	want(t, send("file", "x"), 400, "not known here")
+	want(t, send("file", "x"), 400, "未知或重复")
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", "--x", "Content-Type",
 		"multipart/form-data; boundary=x"), 400, "MALFORMED_REQUEST")
 }

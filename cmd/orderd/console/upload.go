@@ -22,28 +22,62 @@ const (
 	billTimeout = 30 * time.Minute
 	// billStall ends what does not move.
 	billStall = 30 * time.Second
+	// leastPace ends what moves only so as not to be ended, in bytes a second on average: a file that comes slower, on
+	// a line of 128 kbit/s, does not come.
+	leastPace = 16 << 10
 	// uploadAnswer is how long the answer may take once the file is here.
 	uploadAnswer = time.Minute
 )
 
-// slowBody is a body that may take longer than the server lets others: as long as something
+// slowBody is a body that may take longer than the server lets others: as long as enough of it
 // comes, until a time.
 type slowBody struct {
-	r     io.Reader
-	conn  *http.ResponseController
-	until time.Time
+	r            io.Reader
+	conn         *http.ResponseController
+	now          func() time.Time // of the machine: deadlines of connections are
+	began, until time.Time
+	n            int64 // bytes that have come
+}
+
+// slowly is the body of a request of at most so many bytes, as a slowBody, of which end must be called.
+func slowly(ctx echo.Context, most int64) *slowBody {
+	began := time.Now()
+	return &slowBody{r: http.MaxBytesReader(ctx.Response(), ctx.Request().Body, most), now: time.Now, began: began,
+		conn: http.NewResponseController(ctx.Response()), until: began.Add(billTimeout)}
 }
 
 // Read moves the deadline of the connection before it waits. A connection without deadlines
 // has nothing to be moved.
 func (b *slowBody) Read(p []byte) (int, error) {
-	at := time.Now().Add(billStall)
-	if at.After(b.until) {
-		at = b.until
+	at := b.now().Add(billStall)
+	paced := b.began.Add(billStall + time.Duration(b.n/leastPace)*time.Second)
+	for _, end := range []time.Time{paced, b.until} {
+		if at.After(end) {
+			at = end
+		}
 	}
 	_ = b.conn.SetReadDeadline(at)
 	_ = b.conn.SetWriteDeadline(at.Add(uploadAnswer))
-	return b.r.Read(p)
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+// end leaves time for the answer.
+func (b *slowBody) end() { _ = b.conn.SetWriteDeadline(b.now().Add(uploadAnswer)) }
+
+// uploadsAtOnce is how many files are taken in at a time: a workbook is held in memory, a bill in the temporary folder.
+const uploadsAtOnce = 4
+
+// taking waits for nobody: it takes one of the places for files that come in, which free gives back.
+func (c *console) taking() (free func(), err error) {
+	select {
+	case c.uploads <- struct{}{}:
+		return func() { <-c.uploads }, nil
+	default:
+		return nil, &orderhttp.Failure{Code: orderhttp.CodeRateLimited, RetryAfter: workbookRetry, Text: orderhttp.Text{
+			En: "Other files are being taken in. Come again.", Zh: "正在接收其他文件，请稍后再试。"}}
+	}
 }
 
 // slowAnswer is an answer that may take longer than the server lets others: as long as the
@@ -80,11 +114,6 @@ func (a *slowAnswer) Write(p []byte) (n int, err error) {
 // Unwrap is for http.ResponseController.
 func (a *slowAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// end leaves time for the answer.
-func (b *slowBody) end() {
-	_ = b.conn.SetWriteDeadline(time.Now().Add(uploadAnswer))
-}
-
 // upload writes the file of a form (multipart/form-data, RFC 7578) to a temporary file,
 // and gives its other fields to the functions of their names. A file and not memory: a
 // bill may have maxUpload bytes. The caller discards the file. On an error there is none
@@ -96,8 +125,12 @@ func (c *console) upload(ctx echo.Context, boundary string, fields map[string]fu
 			file = nil
 		}
 	}()
-	body := &slowBody{r: http.MaxBytesReader(ctx.Response(), ctx.Request().Body, maxUpload),
-		conn: http.NewResponseController(ctx.Response()), until: time.Now().Add(billTimeout)}
+	free, err := c.taking()
+	if err != nil {
+		return nil, err
+	}
+	defer free()
+	body := slowly(ctx, maxUpload)
 	defer body.end()
 	form := multipart.NewReader(body, boundary)
 	for {

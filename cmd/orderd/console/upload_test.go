@@ -3,17 +3,21 @@ package console
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"orderd/order/orderhttp"
 	"orderd/payment"
+	"orderd/payment/reconcile"
 )
 
 // billForm is a form with an empty bill and such fields, and its media type.
@@ -36,7 +40,7 @@ func billForm(t *testing.T, fields ...[2]string) (body []byte, media string) {
 	return b.Bytes(), form.FormDataContentType()
 }
 
-// A bill that takes longer to come than any other body may is not cut, as long as something comes.
+// A bill, or a workbook, that takes longer to come than any other body may is not cut, as long as something comes.
 func TestASlowUploadIsNotCut(t *testing.T) {
 	d := newDesk(t)
 	server := httptest.NewUnstartedServer(d.console)
@@ -44,31 +48,157 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
 	server.Start()
 	defer server.Close()
-	whole, media := billForm(t, [2]string{"bill_date", "2027-01-15"})
-	from, to := io.Pipe()
-	go func() {
-		for i := range 4 { // a second in all
-			time.Sleep(250 * time.Millisecond)
-			part := whole[i*len(whole)/4 : (i+1)*len(whole)/4]
-			if _, err := to.Write(part); err != nil {
-				return // the server has hung up: the answer tells
+	bill, billMedia := billForm(t, [2]string{"bill_date", "2027-01-15"})
+	var ends sync.WaitGroup
+	defer ends.Wait()
+	for _, c := range []struct {
+		path, media string
+		body        []byte
+		status      int
+	}{
+		{"/admin/v1/reconciliations", billMedia, bill, http.StatusAccepted},
+		{"/admin/v1/differences/import", xlsxType, []byte("no workbook"), http.StatusUnprocessableEntity},
+	} {
+		from, to := io.Pipe()
+		ends.Go(func() {
+			for i := range 4 { // a second in all
+				time.Sleep(250 * time.Millisecond)
+				part := c.body[i*len(c.body)/4 : (i+1)*len(c.body)/4]
+				if _, err := to.Write(part); err != nil {
+					return // the server has hung up: the answer tells
+				}
+			}
+			_ = to.Close() // a pipe's Close never fails
+		})
+		ends.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+c.path, from)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Content-Type", c.media)
+			req.Header.Set("Authorization", "Bearer "+secret(Finance))
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Error(c.path, err)
+				return
+			}
+			defer res.Body.Close()
+			if text, _ := io.ReadAll(res.Body); res.StatusCode != c.status {
+				t.Errorf("%s: %d %s", c.path, res.StatusCode, text)
+			}
+		})
+	}
+}
+
+// deadlines is a connection that notes until when it may be read.
+type deadlines struct {
+	http.ResponseWriter
+	read time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error { d.read = t; return nil }
+func (*deadlines) SetWriteDeadline(time.Time) error    { return nil }
+
+// Whoever sends a byte every half minute holds a connection, and one of the few places for files, for as long as a
+// whole bill may take.
+func TestAnUploadThatTricklesIsEnded(t *testing.T) {
+	began := time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		every time.Duration
+		bytes int
+		least time.Duration // it goes on at least so long
+		most  time.Duration // and ends by then
+	}{
+		"a byte at a time":      {29 * time.Second, 1, time.Second, time.Minute},
+		"a page every second":   {time.Second, 4 << 10, time.Second, time.Minute},
+		"a slow line":           {time.Second, 32 << 10, billTimeout - time.Minute, billTimeout + time.Minute},
+		"everything but slowly": {20 * time.Second, 1 << 20, billTimeout - time.Minute, billTimeout + time.Minute},
+	} {
+		now, conn := began, &deadlines{}
+		body := &slowBody{r: endless{}, now: func() time.Time { return now }, began: began,
+			conn: http.NewResponseController(conn), until: began.Add(billTimeout)}
+		piece := make([]byte, c.bytes)
+		for {
+			if _, err := body.Read(piece); err != nil {
+				t.Fatal(err)
+			}
+			if now = now.Add(c.every); now.After(conn.read) {
+				break // the server would have hung up while it waited
 			}
 		}
+		if took := now.Sub(began); took < c.least || took > c.most {
+			t.Errorf("%s: it was ended after %v", name, took)
+		}
+	}
+}
+
+// endless is a body without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// Files that come in take memory and room: there are few at a time, and who is refused comes again.
+func TestFewFilesComeInAtATime(t *testing.T) {
+	d := newDesk(t)
+	post := func(body io.Reader) int {
+		r := httptest.NewRequest("POST", "/admin/v1/differences/import", body)
+		r.Header.Set("Authorization", "Bearer "+secret(Finance))
+		r.Header.Set("Content-Type", xlsxType)
+		w := httptest.NewRecorder()
+		d.console.ServeHTTP(w, r)
+		return w.Code
+	}
+	var ends sync.WaitGroup
+	var pipes []*io.PipeWriter
+	for range uploadsAtOnce {
+		from, to := io.Pipe()
+		ends.Go(func() {
+			if status := post(from); status != http.StatusUnprocessableEntity {
+				t.Error(status)
+			}
+		})
+		if _, err := to.Write([]byte("x")); err != nil { // it is read
+			t.Fatal(err)
+		}
+		pipes = append(pipes, to)
+	}
+	if status := post(http.NoBody); status != http.StatusTooManyRequests {
+		t.Errorf("one too many: %d", status)
+	}
+	for _, to := range pipes {
 		_ = to.Close() // a pipe's Close never fails
-	}()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/admin/v1/reconciliations", from)
-	if err != nil {
-		t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", media)
-	req.Header.Set("Authorization", "Bearer "+secret(Finance))
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
+	ends.Wait()
+	if status := post(http.NoBody); status != http.StatusUnprocessableEntity {
+		t.Errorf("after them: %d", status)
 	}
-	defer res.Body.Close()
-	if text, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusAccepted {
-		t.Errorf("%d %s", res.StatusCode, text)
+}
+
+// A form with a workbook is held in memory: each of its fields has a bound, and comes once.
+func TestTheFormOfAWorkbookIsBounded(t *testing.T) {
+	d := newDesk(t)
+	b := d.browser(t, "ann", Finance)
+	most := strings.Repeat("x", reconcile.MaxImport)
+	for name, c := range map[string]struct {
+		fields [][2]string
+		status int
+		says   string
+	}{
+		"of the bound":      {[][2]string{{"workbook", most}}, 422, "不是工作簿"},
+		"a byte more":       {[][2]string{{"workbook", most + "x"}}, 413, ""},
+		"more in base64":    {[][2]string{{"again", base64.StdEncoding.EncodeToString([]byte(most + "x"))}}, 413, ""},
+		"no base64":         {[][2]string{{"again", "x!"}}, 400, "重新选择文件"},
+		"half of base64":    {[][2]string{{"again", "eHh4e"}}, 400, "重新选择文件"},
+		"a long password":   {[][2]string{{provePassword, most}, {"workbook", "x"}}, 413, ""},
+		"twice":             {[][2]string{{"workbook", "x"}, {"workbook", "y"}}, 400, "重复"},
+		"both":              {[][2]string{{"workbook", "x"}, {"again", "eA=="}}, 400, "重复"},
+		"something unknown": {[][2]string{{"reason", "x"}}, 400, "未知"},
+	} {
+		if w := b.giveAll(t, uiDiffs+"/import", c.fields); w.Code != c.status ||
+			!strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s: %d, want %d with %q: %.2000s", name, w.Code, c.status, c.says, w.Body)
+		}
 	}
 }
 
