@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,8 +96,11 @@ type Comment struct {
 	Key   string // as that of Resolve
 }
 
+// ErrKeyReused: the key was used for another comment.
+var ErrKeyReused = errors.New("this idempotency key was used for another comment")
+
 // Comment writes down what a person says, of a difference that is open and of one that has
-// ended. Errors: ErrNotFound, ErrRequest with a reason.
+// ended; with a key once. Errors: ErrNotFound, ErrRequest with a reason, ErrKeyReused.
 func (r *Reconciler) Comment(ctx context.Context, q Comment) (Note, error) {
 	if wrong := bounds.Comment.Check(q.Text); wrong != nil {
 		return Note{}, fmt.Errorf("%w: comment: %s", ErrRequest, wrong.Detail)
@@ -106,9 +110,23 @@ func (r *Reconciler) Comment(ctx context.Context, q Comment) (Note, error) {
 		if _, err := assigneeOf(ctx, tx, q.ID); err != nil {
 			return err
 		}
-		return insertNote(ctx, tx, n)
+		if err := insertNote(ctx, tx, n); err != nil || q.Key == "" {
+			return err
+		}
+		var said string
+		err := tx.QueryRowContext(ctx, `SELECT body
+FROM difference_notes
+WHERE difference_id = ?
+  AND ref = ?`, q.ID, n.ref).Scan(&said)
+		if err == nil && said != q.Text {
+			err = ErrKeyReused
+		}
+		return err
 	})
 }
+
+// KeyOf makes the key of a note of one that a person has given: another's is another.
+func KeyOf(person, key string) string { return keyOf(person, key) }
 
 // Assign gives a difference to somebody.
 type Assign struct {

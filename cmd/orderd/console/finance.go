@@ -352,7 +352,7 @@ func (c *console) assignDifference(ctx echo.Context) error {
 	return ctx.JSON(http.StatusOK, c.viewDifference(&d))
 }
 
-// commentDifference is POST /admin/v1/differences/:id/comments.
+// commentDifference is POST /admin/v1/differences/:id/comments. With an Idempotency-Key it is said once.
 func (c *console) commentDifference(ctx echo.Context) error {
 	var body struct {
 		Text string `json:"text"`
@@ -360,8 +360,13 @@ func (c *console) commentDifference(ctx echo.Context) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	n, err := c.Reconciler.Comment(ctx.Request().Context(), reconcile.Comment{ID: ctx.Param("id"), Text: body.Text,
-		Cause: byOperator(ctx)})
+	said := reconcile.Comment{ID: ctx.Param("id"), Text: body.Text, Cause: byOperator(ctx)}
+	if key, fits := orderhttp.IdempotencyKey(ctx.Request().Header); fits {
+		said.Key = reconcile.KeyOf(operator(ctx), key)
+	} else if ctx.Request().Header.Get("Idempotency-Key") != "" {
+		return &orderhttp.Failure{Code: orderhttp.CodeKeyRequired}
+	}
+	n, err := c.Reconciler.Comment(ctx.Request().Context(), said)
 	if err != nil {
 		return reconcileError(err)
 	}

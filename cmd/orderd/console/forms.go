@@ -148,6 +148,8 @@ type actView struct {
 	Danger             bool
 	Off, Why           string
 	Changed            bool // since the person has read what it is about
+	Unclear            bool // whether it was done: it may be sent again as it is
+	Used               bool // what was sent with the same key before, and was another thing, has been done
 	*orderhttp.Problem      // what is wrong with what was sent, nil for nothing
 	Todo               string
 	Reveal             string
@@ -465,8 +467,18 @@ func (f *field) value(text string) (any, error) {
 }
 
 // actRefused shows the page again with what is wrong and with what was filled in.
+//
+// The key of the form stays as long as nobody knows what became of it: whoever sends it again, also with other values,
+// acts once. A key that the API knows for other values says that those were done; the person is told, and has a new
+// key, because what is typed now is another act.
 func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[string]string, err error) error {
+	status, code := orderhttp.ProblemOf(err)
+	used := code == orderhttp.CodeKeyReused && form[fieldKey] != ""
+	if used {
+		delete(form, fieldKey)
+	}
 	v := c.view(ctx, a, s, form)
+	v.Used, v.Unclear = used, status >= http.StatusInternalServerError && form[fieldKey] != ""
 	orderhttp.WriteOperatorPage(ctx, err, languageOf(ctx.Request()) == en, func(p *orderhttp.Problem,
 		todo string) ([]byte, error) {
 		v.Problem, v.Todo = p, todo

@@ -40,7 +40,7 @@ func (c *console) bookActs() []act {
 				return map[string]any{"assignee": strings.TrimSpace(form["assignee"]), "from": form["from"]}, nil
 			}},
 		{name: "diff.comment", path: uiDiffs + "/:id/comment", route: "POST /admin/v1/differences/:id/comments",
-			fields: []field{{name: "text", kind: asReason, need: true, most: 500}}, show: c.differenceSubject},
+			fields: []field{{name: "text", kind: asReason, need: true, most: 500}, withKey}, show: c.differenceSubject},
 		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
 			danger: true, stepUp: c.movesMoney,
 			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},

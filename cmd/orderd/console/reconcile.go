@@ -243,6 +243,8 @@ func reconcileError(err error) error {
 	switch {
 	case errors.Is(err, reconcile.ErrNotFound):
 		return &orderhttp.Failure{Code: orderhttp.CodeDifferenceUnknown, Err: err}
+	case errors.Is(err, reconcile.ErrKeyReused):
+		return &orderhttp.Failure{Code: orderhttp.CodeKeyReused, Err: err}
 	case errors.Is(err, reconcile.ErrRunning):
 		return &orderhttp.Failure{Code: orderhttp.CodeRunInProgress, Err: err}
 	case errors.Is(err, reconcile.ErrRequest), errors.Is(err, reconcile.ErrBadBill),
