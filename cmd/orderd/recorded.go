@@ -30,7 +30,8 @@ type change struct {
 	asksLate bool
 }
 
-// changes are all verbs that change something in the database or have WeChat Pay do something. Their names are those
+// changes are all verbs that change something in the database or have WeChat Pay do something, and those that show
+// whole what pages mask (openids). Their names are those
 // of the routes that do the same. A test walks over all verbs: each is here or in a list of those that change nothing.
 var changes = map[string]change{
 	"stock import":              {action: "sku.import"},
@@ -62,6 +63,8 @@ var changes = map[string]change{
 	"reconcile comment":         {action: "difference.comment"},
 	"reconcile import":          {action: "differences.import", needs: "yes"},
 	"reconcile close":           {action: "day.close"},
+	"reconcile bill":            {action: "bill.read"},
+	"reconcile pack":            {action: "proof.read"},
 	"token create":              {action: "token.create"}, // a customer's is signed here, and no core is opened
 	"token revoke":              {action: "token.revoke"},
 	"operator create":           {action: "person.create"},
@@ -89,7 +92,7 @@ const dryRun = "dry-run"
 var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "bill", "buckets",
 	"cause", "closes-at", "count", "customer", "date", "delta", "error", "event", "expected", "expires",
 	"item", "key", "label", "mode", "note", "opens-at", "operator", "parcel", "partial", "per-customer",
-	"person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale", "scopes", "sha1", "shop",
+	"person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale", "scopes", "seq", "sha1", "shop",
 	"since", "state", "text", "to", "type", "types", "way", "wechat"}
 
 // targetFlags say what a verb acts on that has no argument of that meaning.

@@ -33,7 +33,6 @@ var readVerbs = map[string]string{
 	"tasks dead groups": "shows",
 	"reconcile list":    "shows", "reconcile show": "shows", "reconcile diffs": "shows",
 	"reconcile month": "shows", "reconcile difference": "shows", "reconcile work": "writes a file",
-	"reconcile pack": "writes a file", "reconcile bill": "shows",
 	"token list": "shows", "operator list": "shows", "doctor": "shows", "config print": "shows",
 	"config check": "shows", "version": "shows", "audit list": "shows", "audit export": "shows",
 	"audit verify": "reads a file",
@@ -44,7 +43,7 @@ var readVerbs = map[string]string{
 // unkeptFlags are those of verbs that change something which do not stand in the trail, and why.
 var unkeptFlags = map[string]string{
 	"yes": "says nothing of what is done", "output": "says nothing of what is done", dryRun: "then nothing is done",
-	"reason": "has a column", "token-file": "the file has a secret; its person is the actor", "card": "a bank card",
+	"reason": "has a column", "file": "where it is written says nothing of it", "token-file": "the file has a secret; its person is the actor", "card": "a bank card",
 	"url": "of the console, for a link", "metrics": "says nothing of what is done", "help": "then nothing is done",
 }
 

@@ -157,7 +157,9 @@ func TestEveryActIsInTheTrail(t *testing.T) {
 		route := r[0] + " " + r[1]
 		seen[route] = true
 		_, there := acts[route]
-		if want := r[0] != http.MethodGet && !forms[route] && !slices.Contains(none, route); there != want {
+		shows := slices.Contains([]string{"GET /admin/v1/reconciliations/:id/bill",
+			"GET /admin/v1/reconciliations/:id/proof", "GET /debug/pprof/:name"}, route) // what pages mask
+		if want := shows || r[0] != http.MethodGet && !forms[route] && !slices.Contains(none, route); there != want {
 			t.Errorf("%s is in the trail: %t, want %t", route, there, want)
 		}
 	}
