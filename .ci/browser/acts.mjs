@@ -33,6 +33,7 @@ const service = async (width, script) => {
     await li.page.waitForURL(ADMIN + "/ui/orders/" + no);
   };
   const bought = await paid();
+await pay(await place(), dayBefore(1) + "T12:00:00+08:00"); // so that yesterday has money
   const transaction = (await admin("orders/" + bought)).payment.transaction_id;
   await li.job("find an order by its transaction id", 0, () => search(transaction, bought));
   await li.go("/");
@@ -234,6 +235,7 @@ const byHand = async () => {
 // A bill of today with a wrong sum, that lacks what the simulator of before knew: differences. And money for no order.
 await payWrong(await place());
 await paid();
+await pay(await place(), dayBefore(1) + "T12:00:00+08:00"); // so that yesterday has money
 await misbehave("bill", "one_fen_off");
 await admin("reconciliations", { bill_date: dayBefore(0), bill_type: "ALL", reason: "a bill that differs" });
 check(await until(async () => (await admin("differences?status=OPEN&type=AMOUNT_MISMATCH")).data.length > 0), "no sum differs");

@@ -1,98 +1,71 @@
-// Opens every page of the console in Chromium, in both widths and languages, and reads it as its users
-// do. In the environment: ADMIN and API (addresses), TOKEN (an operator's), CUSTOMER (a customer's),
-// ORDERD (the program), CHROMIUM; SHOTS, a folder for pictures, is optional.
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+// Opens every page of the console in Chromium, in both widths and languages, and reads it as its users do. In the
+// environment: ADMIN, API and SIM (addresses), TOKEN (an operator's), CUSTOMER (a customer's), ORDERD (the program),
+// CHROMIUM; SHOTS, a folder for pictures, is optional.
+import { ADMIN, TOKEN, admin, api, check, context, finish, pay, payLate, payWrong, shot, sound, until, watch } from "./kit.mjs";
+import { pages as known, routeOf } from "./routes.mjs";
 
-const { ADMIN, API, TOKEN, CUSTOMER, ORDERD, CHROMIUM, SHOTS } = process.env;
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const wrong = [];
-const check = (ok, ...what) => { if (!ok) wrong.push(what.join(" ")); };
-
-// Something of each kind: an order that waits, money that is held, a refund to approve, one that was paid
-// after its close.
-const api = async (path, body) => {
-  const r = await fetch(API + path, { method: "POST", body: JSON.stringify(body), headers: {
-    Authorization: "Bearer " + CUSTOMER, "Content-Type": "application/json", "Idempotency-Key": crypto.randomUUID().slice(0, 30) } });
-  const answer = await r.json();
-  if (!r.ok) throw new Error(`${path}: ${r.status} ${JSON.stringify(answer)}`);
-  return answer;
-};
-const admin = async (path) => (await fetch(ADMIN + path, { headers: { Authorization: "Bearer " + TOKEN } })).json();
-const sku = (await admin("/admin/v1/skus")).data.find((s) => s.unlimited || s.available > 10).sku_id;
+// Something of each kind: an order that waits, money that is held, a refund to approve, one that was paid after its
+// close, somebody who is told.
+const sku = (await admin("skus")).data.find((s) => s.unlimited || s.available > 10).sku_id;
 const place = async (prepay = true) => {
   const order = await api("/v1/orders", { items: [{ sku_id: sku, quantity: 1 }] });
   if (prepay) await api(`/v1/orders/${order.order_no}/prepay`, { trade_type: "NATIVE" });
   return order.order_no;
 };
-const trigger = (event, no) => execFileSync(ORDERD, ["trigger", event, no], { stdio: "ignore" });
 const waiting = await place(), refunded = await place(), held = await place(), late = await place();
-trigger("payment.success", refunded);
-trigger("payment.wrong_amount", held);
-await api(`/v1/orders/${refunded}/refunds`, { reason: "fits nobody" });
+await pay(refunded);
+await payWrong(held);
+const refund = (await api(`/v1/orders/${refunded}/refunds`, { reason: "fits nobody" })).out_refund_no;
 await api(`/v1/orders/${late}/cancel`, {});
-trigger("payment.late", late);
+await payLate(late);
+const money = (await until(async () => (await admin("held?limit=1")).data[0])).transaction_id;
+const hook = (await admin("webhooks", { url: "https://hooks.invalid/check", reason: "to be read" })).id;
+const day = (await admin("reconciliations")).data[0], today = new Date(Date.now() + 8 * 3600e3).toISOString().slice(0, 10);
+await admin("reconciliations", { bill_date: today, bill_type: "ALL", reason: "a bill that lacks what was before" });
+const difference = (await until(async () => (await admin("differences?status=OPEN&limit=1")).data[0])).id;
+const task = (await admin("tasks/dead?state=dead&limit=1")).data[0];
+const transaction = (await admin("orders/" + refunded)).payment.transaction_id;
 
-const days = (await admin("/admin/v1/reconciliations")).data;
-const transaction = (await admin("/admin/v1/orders/" + refunded)).payment.transaction_id;
-const pages = ["/", "/ui/orders", "/ui/orders?state=paid&limit=5", "/ui/orders?stuck=1", ...[waiting, refunded, late, held].map((no) => "/ui/orders/" + no),
-  "/ui/refunds", "/ui/held", "/ui/gates", "/ui/gates/" + sku, "/ui/stock", "/ui/stock/" + sku, "/ui/timeouts", "/ui/callbacks", "/ui/health", "/ui/tasks", "/ui/webhooks", "/ui/orders?hide=items,expire&limit=5", "/ui/search?q=nothing", "/ui/reconciliations",
-  ...days.slice(0, 1).map((d) => "/ui/reconciliations/" + d.id)];
+// Every page that needs no login, by these numbers; and more of some.
+const numbers = { orders: waiting, refunds: refund, held: money, gates: sku, stock: sku, reconciliations: day.id,
+  differences: difference, tasks: task.id, webhooks: hook };
+const group = new URLSearchParams({ type: task.type, state: "dead", error: task.error, failed_before: new Date(Date.now() + 1000).toISOString() });
+const open = known.filter((r) => !["everybody", "who is signed in"].includes(r.who)).map((r) => r.path);
+const pathOf = (route) => route.replace(/:[a-z]+/, numbers[route.split("/")[2]]) + (/^\/ui\/tasks\/(run|discard)$/.test(route) ? "?" + group : "");
+const isAct = (route) => /^\/ui\/[a-z]+\/(:[a-z]+\/)[a-z-]+$|^\/ui\/tasks\/(run|discard)$/.test(route);
+const acts = open.filter(isAct).map(pathOf);
+const pages = [...open.filter((r) => !isAct(r)).map(pathOf), "/ui/orders?state=paid&limit=5", "/ui/orders?stuck=1",
+  ...[refunded, late, held].map((no) => "/ui/orders/" + no), "/ui/orders?hide=items,expire&limit=5", "/ui/search?q=nothing"];
+for (const route of open) check([...pages, ...acts].some((p) => routeOf(p.split("?")[0]) === route), route, "is not read");
 const errors = [["/ui/orders/01NONE", 404], ["/ui/orders?cursor=%20", 422], ["/none", 404]];
 
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
-const open = async (options) => {
-  const context = await browser.newContext({ extraHTTPHeaders: { Authorization: "Bearer " + TOKEN }, ...options });
-  context.setDefaultTimeout(10_000);
-  return context;
-};
+const reader = (options) => context({ extraHTTPHeaders: { Authorization: "Bearer " + TOKEN }, ...options });
 let tried = 0;
 
-const read = async (page, path, status, name) => {
-  const answer = await page.goto(ADMIN + path);
-  tried++;
-  check(answer.status() === status, name, "status", answer.status());
-  check((await page.locator("main h1").count()) === 1, name, "has no heading, or two");
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  check(wide <= 0, name, `scrolls sideways by ${wide} px`);
-  if (SHOTS) await page.screenshot({ path: `${SHOTS}/${name.replace(/[^a-z0-9]+/gi, "_")}.png`, fullPage: true });
-};
-
-for (const [width, height] of [[1440, 900], [390, 844]]) {
-  for (const [locale, colorScheme] of [["zh-CN", "light"], ["en-US", "dark"]]) {
-    const context = await open({ viewport: { width, height }, locale, colorScheme });
-    const page = await context.newPage();
-    let name = "", mayFail = false;
-    await page.exposeFunction("violated", (what) => check(false, name, "policy:", what));
-    await page.addInitScript(() => document.addEventListener("securitypolicyviolation",
-      (e) => window.violated(e.violatedDirective + " " + e.blockedURI)));
-    page.on("console", (m) => { if (m.type() === "error" && !(mayFail && m.text().includes("Failed to load resource"))) check(false, name, "console:", m.text()); });
-    page.on("pageerror", (e) => check(false, name, "script:", e.message));
-    page.on("request", (r) => check(r.url().startsWith(ADMIN) || r.url().startsWith("data:"), name, "asks", r.url()));
-    for (const [path, status] of [...pages.map((p) => [p, 200]), ...errors]) {
-      name = `${width} ${locale} ${path.replace(waiting, "waiting").replace(refunded, "refunded").replace(late, "late").replace(held, "held")}`;
-      mayFail = status !== 200;
-      await read(page, path, status, name);
-      check((await page.locator("html").getAttribute("lang")) === (locale === "zh-CN" ? "zh-CN" : "en"), name, "is in another language");
-      await page.evaluate(axe);
-      const found = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
-      for (const v of found.violations.filter((v) => ["serious", "critical"].includes(v.impact))) {
-        check(false, name, "axe:", v.id, v.nodes.slice(0, 2).map((n) => n.html.slice(0, 120)).join(" | "));
-      }
-      const small = await page.evaluate(() => Array.from(document.querySelectorAll("nav a, button:not(.copy), .button, input:not([type=hidden]):not([type=checkbox]), select"))
-        .filter((e) => e.offsetParent && e.getBoundingClientRect().height < 43.5).map((e) => e.outerHTML.slice(0, 80)));
-      check(small.length === 0, name, "less than 44 px:", small[0]);
-    }
-    await context.close();
+// read reads all pages as one sees them; the pages of acts, which are of one kind, as two of the four do.
+const read = async ([width, height, locale, colorScheme, all]) => {
+  const page = await (await reader({ viewport: { width, height }, locale, colorScheme })).newPage();
+  let name = "", mayFail = false;
+  await watch(page, ADMIN, () => ({ name, mayFail }));
+  for (const [path, status] of [...pages.map((p) => [p, 200]), ...(all ? acts : []).map((p) => [p, 200]), ...errors]) {
+    name = `${width} ${locale} ${path.replace(waiting, "waiting").replace(refunded, "refunded").replace(late, "late").replace(held, "held")}`;
+    mayFail = status !== 200;
+    const answer = await page.goto(ADMIN + path);
+    tried++;
+    check(answer.status() === status, name, "status", answer.status());
+    check((await page.locator("main h1").count()) === 1, name, "has no heading, or two");
+    check((await page.locator("html").getAttribute("lang")) === (locale === "zh-CN" ? "zh-CN" : "en"), name, "is in another language");
+    await sound(page, name);
+    await shot(page, name);
   }
-}
+  await page.context().close();
+};
+const faces = [[1440, 900, "zh-CN", "light", true], [390, 844, "en-US", "dark", true], [1440, 900, "en-US", "dark", false], [390, 844, "zh-CN", "light", false]];
+for (const two of [faces.slice(0, 2), faces.slice(2)]) await Promise.all(two.map(read));
 
 // The keys.
 {
-  const context = await open({ viewport: { width: 1440, height: 900 }, locale: "zh-CN" });
+  const context = await reader({ viewport: { width: 1440, height: 900 }, locale: "zh-CN" });
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: ADMIN });
   const page = await context.newPage();
   await page.goto(ADMIN + "/ui/refunds");
@@ -137,7 +110,7 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
 // What changes is heard: a list says so and stays as it is, the page of an order is loaded anew unless somebody
 // types, and whoever has paused hears nothing.
 {
-  const context = await open({ viewport: { width: 1440, height: 900 }, locale: "zh-CN" });
+  const context = await reader({ viewport: { width: 1440, height: 900 }, locale: "zh-CN" });
   const list = await context.newPage(), one = await context.newPage();
   const mine = await place();
   await list.goto(ADMIN + "/ui/orders");
@@ -156,7 +129,7 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
   await one.goto(ADMIN + "/ui/orders/" + mine);
   await opened;
   await one.bringToFront();
-  trigger("payment.success", mine);
+  await pay(mine);
   await one.locator("main h1 .st.ok").waitFor({ timeout: 15_000 }).catch(() => check(false, "the page of an order stays as it was"));
   check((await one.locator("main .crumb .copy").count()) === 1, "a page that was loaded anew has no copy button, or two");
   await one.locator("#pause").click();
@@ -170,9 +143,9 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
 
 // Without scripts.
 {
-  const context = await open({ viewport: { width: 390, height: 844 }, locale: "zh-CN", javaScriptEnabled: false });
+  const context = await reader({ viewport: { width: 390, height: 844 }, locale: "zh-CN", javaScriptEnabled: false });
   const page = await context.newPage();
-  for (const path of pages) {
+  for (const path of [...pages, ...acts]) {
     const answer = await page.goto(ADMIN + path);
     check(answer.status() === 200, "without scripts", path, answer.status());
     check((await page.locator("button.copy").count()) + (await page.locator("[data-help]:visible").count()) === 0, path, "has a button that does nothing");
@@ -190,7 +163,4 @@ for (const [width, height] of [[1440, 900], [390, 844]]) {
   await context.close();
 }
 
-await browser.close();
-for (const w of new Set(wrong)) console.error("WRONG:", w);
-console.log(`browser: ${tried} pages read, ${wrong.length} wrong`);
-process.exit(wrong.length ? 1 : 0);
+await finish(`browser: ${tried} pages read of ${open.length} routes`);

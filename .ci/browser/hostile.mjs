@@ -1,9 +1,10 @@
 // Walks through every page and every form of the console whose every text is markup that would run (see hostile/), and
-// notes whether any of it ran, and whether each of them was shown: as text. In the environment: API, ADMIN and SHOP
+// notes whether any of it ran, and whether each of them was shown: as text. In the environment: ADMIN and SHOP
 // (addresses), TOKEN (the bootstrap token), ORDERD (the program, with ORDERD_DATA_DIR), CHROMIUM, SEEDED, a file that
 // says which number is in which column; WALKED, a file for what was seen, is optional.
 import { readFileSync, writeFileSync } from "node:fs";
 import { ADMIN, admin, check, context, finish, somebody, watch } from "./kit.mjs";
+import { pages, routeOf } from "./routes.mjs";
 import { shown } from "./shown.mjs";
 
 const { SEEDED, SHOP, WALKED } = process.env;
@@ -12,12 +13,8 @@ const seeded = JSON.parse(readFileSync(SEEDED, "utf8"));
 const typed = (n) => `"><details/open/ontoggle=x(${n})>`;
 const asked = { "an address": 1, "an act": 2, "a saved filter": 3 };
 
-// The pages of the console are those of the table of routes.
-const routes = Array.from(readFileSync(new URL("../../docs/security.md", import.meta.url), "utf8")
-  .matchAll(/^\| admin \| `GET (\/[^`]*)`/gm)).map((m) => m[1])
-  .filter((r) => /^\/(ui\/|$)/.test(r) && !/\.(csv|xlsx)$|\/events$/.test(r));
-const routeOf = (path) => routes.filter((r) => new RegExp("^" + r.replace(/:[a-z]+/g, "[^/]+") + "$").test(path))
-  .sort((a, b) => a.split(":").length - b.split(":").length)[0];
+// Whoever is signed in sees all of them but those by which one comes in.
+const routes = pages.map((r) => r.path).filter((r) => !/^\/(login|setup)/.test(r));
 
 const walker = await somebody("walker", "admin", 1440);
 const { page } = walker;

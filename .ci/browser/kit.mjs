@@ -41,10 +41,12 @@ const simulator = async (path, body) => {
 export const misbehave = (endpoint, kind) => simulator("faults", { endpoint, kind });
 export const behave = () => simulator("faults");
 // pay pays an order that was prepaid once, and returns when it is paid.
-export const pay = async (no) => {
-  await simulator(`trades/${no}-01/pay`, { notify: true });
+export const pay = async (no, at) => {
+  await simulator(`trades/${no}-01/pay`, { notify: true, at });
   await until(async () => (await admin("orders/" + no)).payment);
 };
+// payLate pays an order that was closed.
+export const payLate = (no) => simulator(`trades/${no}-01/pay`, { notify: true, force: true });
 // payWrong pays another amount than the order's, so that the money fits no order.
 export const payWrong = (no) => simulator(`trades/${no}-01/notify`, { mode: "wrong_amount" });
 // until asks again until there is an answer that counts; after 15 seconds that of then is taken.
