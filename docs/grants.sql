@@ -37,6 +37,7 @@ GRANT INSERT, UPDATE ON orderd.operator_tokens TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.operator_passwords TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.operator_links TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE, DELETE ON orderd.operator_sessions TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE, DELETE ON orderd.processes TO 'orderd'@'127.0.0.1';
 GRANT INSERT, DELETE ON orderd.saved_views TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE, DELETE ON orderd.login_failures TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.reconciliations TO 'orderd'@'127.0.0.1';

@@ -39,6 +39,7 @@ var Guards = map[string]string{
 	"operator_links.PRIMARY":            "sha256",
 	"operator_sessions.PRIMARY":         "sha256",
 	"login_failures.PRIMARY":            "who",
+	"processes.PRIMARY":                 "id",
 	"saved_views.PRIMARY":               "person,page,name",
 	"bill_files.PRIMARY":                "bill_date,bill_type,sha1",
 	"bill_hands.PRIMARY":                "bill_date,bill_type,sha1,act,who",

@@ -543,6 +543,11 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 	}
 	a.startGate()
 	a.background(a.webhooks.Relay)
+	a.background(func(ctx context.Context) {
+		scheduler.NewProcesses(a.db, a.clock.Now).Keep(ctx, a.self(o.roles), func(err error) {
+			a.log.Warn("the page of health lacks this process", "err", err)
+		})
+	})
 	return nil
 }
 

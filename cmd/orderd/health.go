@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,7 +44,8 @@ func (a *app) healthNow(ctx context.Context) console.Health {
 	for _, f := range a.s.fields() {
 		h.Settings = append(h.Settings, console.Setting{Name: f.env, Value: f.masked(), Origin: a.s.origins[f.env]})
 	}
-	h.SchemaHas, h.SchemaKnows, _ = migrations.Versions(ctx, a.db) // the findings say when it cannot be read
+	h.SchemaHas, h.SchemaKnows, _ = migrations.Versions(ctx, a.db)       // the findings say when it cannot be read
+	h.Processes, _ = scheduler.NewProcesses(a.db, a.clock.Now).List(ctx) // as above
 	for _, d := range checkVariables(ctx, &patient{s: a.s}) {
 		h.Findings = append(h.Findings, d.Finding)
 	}
@@ -67,6 +70,17 @@ func (a *app) healthNow(ctx context.Context) console.Health {
 	h.Findings = append(h.Findings, waiting...)
 	slices.SortStableFunc(h.Findings, func(x, y sqldb.Finding) int { return worse(x.Level) - worse(y.Level) })
 	return h
+}
+
+// self is what this process says of itself.
+func (a *app) self(roles []string) scheduler.Process {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	b := thisBuild()
+	return scheduler.Process{Host: host, PID: os.Getpid(), Roles: strings.Join(roles, " "), Version: b.Version,
+		Revision: b.Commit, Began: a.began}
 }
 
 // worse orders findings: what must be mended first.

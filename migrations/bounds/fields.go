@@ -224,6 +224,8 @@ var Own = []struct{ What, Columns string }{
 	{"a number of this service, or a secret that it made",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
 			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new trail.act trail.request_id"},
+	{"what a process says of itself",
+		"processes.id processes.host processes.roles processes.version processes.revision"},
 	{"an address of a connection, or times", "operator_sessions.address login_failures.tries trail.address"},
 	{"a day, YYYY-MM-DD",
 		"bill_files.bill_date bill_chunks.bill_date reconciliations.bill_date bill_hands.bill_date " +

@@ -109,6 +109,8 @@ const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 18000000
 	"INSERT INTO operator_sessions (sha256, person, role, created_at, seen_at, proved_at, address, agent) " +
 	"VALUES ('x', 'adam', 'admin', 1800000000000, 1800000000000, 1800000000000, '', '');" +
 	"INSERT INTO login_failures (who, tries, at) VALUES ('x', '1800000000000', 1800000000000);" +
+	"INSERT INTO processes (id, host, pid, roles, version, revision, began_at, seen_at) VALUES ('a:1', 'a', 1, " +
+	"'api', 'v1', 'abc', 0, 0);" +
 	"INSERT INTO saved_views (person, page, name, query, saved_at) VALUES ('adam', 'orders', 'x', 'a=b', " +
 	"1800000000000);" + saleRows
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/payment/operators"
 )
 
 // Scope is what a key may do.
@@ -73,6 +74,8 @@ type Key struct {
 	CreatedBy string     `json:"created_by"`
 	CreatedAt time.Time  `json:"created_at"`
 	RevokedAt *time.Time `json:"revoked_at"`
+	// UsedAt is when it was last used, to the minute (operators.NotedEvery); null: never, or before this was noted.
+	UsedAt *time.Time `json:"used_at"`
 }
 
 // May reports that a key has a scope.
@@ -80,8 +83,9 @@ func (k *Key) May(s Scope) bool { return slices.Contains(k.Scopes, s) }
 
 // Store is the table, in one database. It is safe for concurrent use.
 type Store struct {
-	db  *sqldb.DB
-	now func() time.Time
+	db   *sqldb.DB
+	now  func() time.Time
+	uses *operators.Uses
 
 	mu    sync.Mutex
 	valid map[[sha256.Size]byte]*Key // all valid keys, by their hashes, as of at
@@ -98,7 +102,12 @@ type reading struct {
 }
 
 // New gives the keys of a database.
-func New(db *sqldb.DB, now func() time.Time) *Store { return &Store{db: db, now: now} }
+func New(db *sqldb.DB, now func() time.Time) *Store {
+	return &Store{db: db, now: now, uses: operators.NewUses(db, now, `UPDATE shop_keys
+SET used_at = ?
+WHERE sha256 = ?
+  AND used_at < ?`)}
+}
 
 // Create makes a key and gives its secret, which nobody can read again. It is valid at once in
 // this process, and within knownFor everywhere. Errors: ErrName, ErrScope, ErrTwoKeys.
@@ -170,14 +179,14 @@ func find(ctx context.Context, q sqldb.Querier, where string, args ...any) (all 
 
 // each calls do with keys and the hashes of their secrets, the oldest first.
 func each(ctx context.Context, q sqldb.Querier, where string, args []any, do func(k Key, hash string) error) error {
-	err := sqldb.Each(ctx, q, `SELECT name, shop, scopes, created_by, created_at, revoked_at, sha256
+	err := sqldb.Each(ctx, q, `SELECT name, shop, scopes, created_by, created_at, revoked_at, used_at, sha256
 FROM shop_keys
 WHERE `+where+`
 ORDER BY created_at, name`, args, func(rows *sql.Rows) error {
 		var k Key
 		var scopes, hash string
-		var created, revoked int64
-		if err := rows.Scan(&k.Name, &k.Shop, &scopes, &k.CreatedBy, &created, &revoked, &hash); err != nil {
+		var created, revoked, used int64
+		if err := rows.Scan(&k.Name, &k.Shop, &scopes, &k.CreatedBy, &created, &revoked, &used, &hash); err != nil {
 			return err
 		}
 		for word := range strings.FieldsSeq(scopes) {
@@ -187,6 +196,9 @@ ORDER BY created_at, name`, args, func(rows *sql.Rows) error {
 		if revoked != 0 {
 			at := sqldb.FromMillis(revoked)
 			k.RevokedAt = &at
+		}
+		if used != 0 {
+			k.UsedAt = new(sqldb.FromMillis(used))
 		}
 		return do(k, hash)
 	})
@@ -232,6 +244,9 @@ func (s *Store) Who(ctx context.Context, secret string) (*Key, error) {
 		if now := s.now(); !s.at.IsZero() && now.Sub(s.at) < knownFor && !now.Before(s.at) {
 			key := s.valid[sum]
 			s.mu.Unlock()
+			if key != nil {
+				s.uses.Note(ctx, hex.EncodeToString(sum[:]))
+			}
 			return key, nil
 		}
 		r, first := s.reading, s.reading == nil

@@ -20,6 +20,8 @@ type Health struct {
 	Findings []sqldb.Finding
 	// Settings are the configuration, secrets masked.
 	Settings []Setting
+	// Processes are all that run, as they say of themselves.
+	Processes []scheduler.Process
 }
 
 // Setting is a value of the configuration, and where it came from.
@@ -31,6 +33,7 @@ type healthView struct {
 	Health  *Health // nil: nothing more is known
 	Workers []scheduler.WorkerProcess
 	Config  bool // whoever looks may see the settings
+	Now     time.Time
 }
 
 // healthRoutes is the page of health.
@@ -42,7 +45,7 @@ func (c *console) healthRoutes() []route {
 // an administrator the configuration with the origin of every value.
 func (c *console) healthPage(ctx echo.Context) error {
 	rctx := ctx.Request().Context()
-	v := healthView{Ready: c.Ready.look(rctx), Workers: c.pulse(rctx).Workers}
+	v := healthView{Ready: c.Ready.look(rctx), Workers: c.pulse(rctx).Workers, Now: c.Now()}
 	if c.Health != nil {
 		bounded, cancel := context.WithTimeout(rctx, checkTimeout)
 		defer cancel()

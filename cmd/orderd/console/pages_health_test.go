@@ -26,9 +26,13 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 	d.health = Health{Version: "v1.2.3", Commit: "abcdef", Began: d.Clock.Now(), SchemaHas: 24, SchemaKnows: 25,
 		Findings: []sqldb.Finding{{ID: "clock.database", Level: sqldb.LevelFail, Found: "differs by 3m",
 			Why: "deadlines", Fix: "run NTP"}},
-		Settings: []Setting{{"ORDERD_DSN", "mysql:u:***@db/orderd", "environment"}}}
+		Settings: []Setting{{"ORDERD_DSN", "mysql:u:***@db/orderd", "environment"}},
+		Processes: []scheduler.Process{{Host: "pod-a", PID: 7, Roles: "api", Version: "v1.2.3", Revision: "abcdef",
+			Seen: d.Clock.Now()}, {Host: "pod-b", PID: 8, Roles: "worker", Version: "v1.2.2", Revision: "012345",
+			Seen: d.Clock.Now().Add(-scheduler.SilentAfter - time.Second)}}}
 	page := html.UnescapeString(d.ask(Admin, "GET", "/ui/health", "").Body.String())
-	for _, text := range []string{"timeouts run on", "需要留意", "v1.2.3", "abcdef", "本程序为 25", "differs by 3m",
+	for _, text := range []string{"timeouts run on", "需要留意", "v1.2.3", "pod-a:7", "pod-b:8",
+		"没有报到</td><td data-l=\"职责\">worker", "<code>012345</code> <b class=\"bad\">与本进程版本不同", "abcdef", "本程序为 25", "differs by 3m",
 		"run NTP", "mysql:u:***@db/orderd", "环境变量",
 		`<span title="需要留意"><i class="warn" aria-hidden="true">▲</i>Redis</span>`} {
 		if !strings.Contains(page, text) {
@@ -118,7 +122,8 @@ func TestWebhookPageHasItsDeliveries(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	for what, set := range map[int]string{60: "due_at = NULL, delivered = at + 45, tries = 1, status = 200",
-		59: "tries = 3, tried_at = at, status = 503, problem = '<b>busy', took_ms = 1234, answer = '<i>later'", 58: "due_at = NULL, tries = 11, problem = 'given up'"} {
+		59: "tries = 3, tried_at = at, status = 503, problem = '<b>busy', took_ms = 1234, answer = '<i>later'",
+		58: "due_at = NULL, tries = 11, problem = 'given up'"} {
 		if _, err := d.DB.Pool().ExecContext(t.Context(), "UPDATE webhook_deliveries SET "+set+" WHERE event_id = ?",
 			what); err != nil {
 			t.Fatal(err)
@@ -127,7 +132,8 @@ func TestWebhookPageHasItsDeliveries(t *testing.T) {
 	path := "/ui/webhooks/" + e.ID
 	w := d.ask(Admin, "GET", path, "")
 	page := w.Body.String()
-	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms", "<b>503</b> 1234 ms &lt;b&gt;busy", "<code>&lt;i&gt;later</code>",
+	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms", "<b>503</b> 1234 ms &lt;b&gt;busy",
+		"<code>&lt;i&gt;later</code>",
 		"重试中", "已放弃", "待发送", `rel="next" href="` + path + `?cursor=11"`} {
 		if !strings.Contains(page, text) {
 			t.Errorf("no %q: %s", text, page)

@@ -81,3 +81,42 @@ func TestWrongOperatorTokensAreHeld(t *testing.T) {
 	want(t, text, 200, `orderd_wrong_tokens_total{listener="admin",result="refused"} 3`)
 	want(t, text, 200, `orderd_wrong_tokens_total{listener="admin",result="held"} 2`)
 }
+
+// Which tokens nobody uses any more is seen where they are revoked.
+func TestTokensSayWhenTheyWereUsed(t *testing.T) {
+	d := newDesk(t)
+	secret, err := d.tokens.Create(t.Context(), "li", Viewer, operators.Bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.browser(t, "ann", Admin)
+	listed := func() (used *time.Time) {
+		t.Helper()
+		all, err := d.tokens.ListOf(t.Context(), "li")
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		return all[0].UsedAt
+	}
+	if at := listed(); at != nil {
+		t.Fatalf("it was used at %s", at)
+	}
+	ask := func() {
+		t.Helper()
+		want(t, d.ask("", "GET", "/admin/v1/orders", "", "Authorization", "Bearer "+secret), 200, "data")
+	}
+	ask()
+	first := d.Clock.Now()
+	d.Clock.Advance(30 * time.Second)
+	ask()
+	if at := listed(); at == nil || !at.Equal(first.Truncate(time.Millisecond)) {
+		t.Fatalf("used at %v, want %s", at, first)
+	}
+	d.Clock.Advance(31 * time.Second)
+	ask()
+	if at := listed(); !at.After(first) {
+		t.Errorf("used at %v", at)
+	}
+	want(t, b.get("/ui/people/li"), 200, "最近使用")
+	want(t, d.ask(Admin, "GET", "/admin/v1/tokens", ""), 200, `"used_at":"`+listed().Format(time.RFC3339)[:16])
+}

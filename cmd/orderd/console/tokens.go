@@ -61,6 +61,8 @@ type OperatorToken struct {
 	CreatedAt time.Time  `json:"created_at"`
 	RevokedAt *time.Time `json:"revoked_at"`
 	ExpiresAt time.Time  `json:"expires_at"`
+	// UsedAt is when it was last used, to the minute (operators.NotedEvery); null: never, or before this was noted.
+	UsedAt *time.Time `json:"used_at"`
 }
 
 // TokenStore keeps operators' tokens in the table operator_tokens, by the hash of their
@@ -69,6 +71,7 @@ type TokenStore struct {
 	db   *sqldb.DB
 	now  func() time.Time
 	life time.Duration
+	uses *operators.Uses
 
 	mu sync.Mutex
 	// seen is what was looked up, by the hash of the secret, at most maxRemembered; what
@@ -86,7 +89,11 @@ type lookedUp struct {
 
 // NewTokenStore makes a store on a database, whose schema must be there.
 func NewTokenStore(db *sqldb.DB, now func() time.Time) *TokenStore {
-	return &TokenStore{db: db, now: now, life: DefaultTokenLife, seen: map[[sha256.Size]byte]lookedUp{}}
+	return &TokenStore{db: db, now: now, life: DefaultTokenLife, seen: map[[sha256.Size]byte]lookedUp{},
+		uses: operators.NewUses(db, now, `UPDATE operator_tokens
+SET used_at = ?
+WHERE sha256 = ?
+  AND used_at < ?`)}
 }
 
 // Bound ends every token so long after it was made, those of before too; 0 leaves
@@ -220,18 +227,21 @@ func (s *TokenStore) ListOf(ctx context.Context, person string) ([]OperatorToken
 func (s *TokenStore) list(ctx context.Context, where string, args ...any) ([]OperatorToken, error) {
 	all := []OperatorToken{}
 	err := sqldb.Each(ctx, s.db, `SELECT name, CASE person WHEN '' THEN name ELSE person END, role, created_by,
-  created_at, revoked_at
+  created_at, revoked_at, used_at
 FROM operator_tokens
 WHERE `+where+`
 ORDER BY name`, args, func(rows *sql.Rows) error {
 		var t OperatorToken
-		var created, revoked int64
-		err := rows.Scan(&t.Name, &t.Person, &t.Role, &t.CreatedBy, &created, &revoked)
+		var created, revoked, used int64
+		err := rows.Scan(&t.Name, &t.Person, &t.Role, &t.CreatedBy, &created, &revoked, &used)
 		t.CreatedAt = time.UnixMilli(created).UTC()
 		t.ExpiresAt = t.CreatedAt.Add(s.life)
 		if revoked != 0 {
 			at := time.UnixMilli(revoked).UTC()
 			t.RevokedAt = &at
+		}
+		if used != 0 {
+			t.UsedAt = new(time.UnixMilli(used).UTC())
 		}
 		all = append(all, t)
 		return err
@@ -258,7 +268,7 @@ func (s *TokenStore) find(ctx context.Context, sum [sha256.Size]byte) (*Token, e
 	known, ok := s.seen[sum]
 	s.mu.Unlock()
 	if ok && now.Sub(known.at) < tokenFor && !now.Before(known.at) {
-		return known.token, nil
+		return s.noted(ctx, known.token), nil
 	}
 	t := &Token{SHA256: sum}
 	var disabled int64
@@ -288,7 +298,15 @@ WHERE t.sha256 = ?
 	}
 	s.seen[sum] = lookedUp{t, now}
 	s.mu.Unlock()
-	return t, nil
+	return s.noted(ctx, t), nil
+}
+
+// noted notes that a token is used, if it is somebody's, and gives it.
+func (s *TokenStore) noted(ctx context.Context, t *Token) *Token {
+	if t != nil {
+		s.uses.Note(ctx, hex.EncodeToString(t.SHA256[:]))
+	}
+	return t
 }
 
 // tokenRoutes are there when there is a TokenStore. They are an admin's: whoever can make
