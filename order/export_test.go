@@ -296,6 +296,7 @@ var (
 // What other lists read, for EXPLAIN.
 const (
 	AccountQuery = accountQuery
+	OverdueQuery = overdueQuery
 	HeldQuery    = heldQuery
 	SearchQuery  = searchQuery
 	TitleQuery   = titleQuery

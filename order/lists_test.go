@@ -61,6 +61,7 @@ func TestListsReadByIndex(t *testing.T) {
 			sqldbtest.ReadsByIndex(t, db, query, args...)
 		}
 		sqldbtest.ReadsByIndex(t, db, order.AccountQuery, "mug", "mug")
+		sqldbtest.ReadsPageBy(t, db, "ix_orders_due", false, order.OverdueQuery, "pending", 1, 10_001)
 		sqldbtest.ReadsPageBy(t, db, "ix_payments_outcome", true, order.HeldQuery, "", 51)
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, order.WrittenOffQuery, "", 51)
 		for _, l := range []struct {

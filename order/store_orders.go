@@ -472,6 +472,21 @@ GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {
 	})
 }
 
+// overdueQuery gives the orders of a state that were due before a time, no more than so many.
+const overdueQuery = `SELECT order_no
+FROM orders
+WHERE state = ?
+  AND due_at < ?
+ORDER BY due_at
+LIMIT ?`
+
+// countOverdue counts what overdueQuery gives.
+func countOverdue(ctx context.Context, q querier, state State, now time.Time, most int64) (n int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT COUNT(*)
+FROM (`+overdueQuery+`) late`, string(state), sqldb.Millis(now), most).Scan(&n)
+	return n, err
+}
+
 // countByMinute counts the open orders that are due by until, by the minute of
 // their due time and by state; the zero time stands for everything before now.
 func countByMinute(ctx context.Context, q querier, now, until time.Time,

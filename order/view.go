@@ -250,6 +250,19 @@ func (s *Service) Backlog(ctx context.Context) (Backlog, error) {
 	return b, sqldb.Wrap("count open orders", err)
 }
 
+// Overdue counts the open orders that are past their due time, no more than so many of each state: for what is asked
+// every few seconds, whatever the backlog is.
+func (s *Service) Overdue(ctx context.Context, most int64) (n int64, err error) {
+	for _, state := range []State{StatePending, StateClosing} {
+		some, err := countOverdue(ctx, s.db, state, s.cfg.Now(), most)
+		if err != nil {
+			return 0, sqldb.Wrap("count overdue orders", err)
+		}
+		n += some
+	}
+	return min(n, most), nil
+}
+
 // HeldBacklog is the money that fits no order and waits for a person.
 type HeldBacklog struct {
 	Count  int64

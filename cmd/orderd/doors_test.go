@@ -43,6 +43,7 @@ var shows = map[string]string{
 	"order.Flows":                     "a list for people",
 	"order.List":                      "a list for people",
 	"order.ListRefunds":               "a list for people; decisions are made under the lock of the order",
+	"order.Overdue":                   "numbers for people",
 	"order.PageLimit":                 "are customers here: a wrong guess costs speed",
 	"order.RefundBacklog":             "numbers for people and metrics",
 	"migrations/sqldb.Explain":        "a plan for people, and for tests and measurements",

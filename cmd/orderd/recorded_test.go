@@ -43,7 +43,8 @@ var readVerbs = map[string]string{
 // unkeptFlags are those of verbs that change something which do not stand in the trail, and why.
 var unkeptFlags = map[string]string{
 	"yes": "says nothing of what is done", "output": "says nothing of what is done", dryRun: "then nothing is done",
-	"reason": "has a column", "file": "where it is written says nothing of it", "token-file": "the file has a secret; its person is the actor", "card": "a bank card",
+	"reason": "has a column", "file": "where it is written says nothing of it",
+	"token-file": "the file has a secret; its person is the actor", "card": "a bank card",
 	"url": "of the console, for a link", "metrics": "says nothing of what is done", "help": "then nothing is done",
 }
 

@@ -66,6 +66,8 @@ type Orders interface {
 	DueByMinute(ctx context.Context, horizon time.Duration) ([]order.DueMinute, error)
 	// Backlog counts the open orders: for the first page and for gauges.
 	Backlog(ctx context.Context) (order.Backlog, error)
+	// Overdue counts those that are past their due time, no more than so many: for every page.
+	Overdue(ctx context.Context, most int64) (int64, error)
 	// HeldBacklog sums what ListHeld lists, and MoneyOf what was paid in a time: for the first page.
 	HeldBacklog(ctx context.Context) (order.HeldBacklog, error)
 	MoneyOf(ctx context.Context, from, to time.Time) (order.DayMoney, error)

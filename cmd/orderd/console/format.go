@@ -22,6 +22,7 @@ func funcsOf(l lang) template.FuncMap {
 		"yuan":      yuan,
 		"money":     money,
 		"total":     total,
+		"counted":   counted,
 		"mask":      mask,
 		"ended":     l.ended,
 		"act":       l.actName,

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -36,6 +37,8 @@ const (
 	pulseFor = 2 * time.Second
 	// pulseTimeout bounds one: a page is late by it at most, and then without.
 	pulseTimeout = time.Second
+	// mostCounted is how much is counted for a menu: nobody reads more than that there is very much of it.
+	mostCounted = 10_000
 )
 
 // pulse gives the pulse of a moment ago. What could not be read is not in it: a page is shown without.
@@ -72,11 +75,9 @@ func (c *console) countWaiting(ctx context.Context, into map[string]int64) error
 		return err
 	}
 	into["nav.held"] = held.Count
-	orders, err := c.Orders.Backlog(ctx)
-	if err != nil {
+	if into["nav.timeouts"], err = c.Orders.Overdue(ctx, mostCounted+1); err != nil {
 		return err
 	}
-	into["nav.timeouts"] = orders.Overdue
 	_, dead, err := c.Failures.Count(ctx)
 	if err != nil {
 		return err
@@ -124,6 +125,14 @@ func (c *console) countsOf(p pulse, role Role) map[string]int64 {
 		mine["nav.overview"] = sum
 	}
 	return mine
+}
+
+// counted is a count as it is shown: beyond mostCounted, that there are more.
+func counted(n int64) string {
+	if n > mostCounted {
+		return strconv.Itoa(mostCounted) + "+"
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // lights are the parts that people know by name, of /readyz and of the queue.

@@ -25,6 +25,9 @@ const uiEvents = "/ui/events"
 const (
 	// maxStreams is how many pages of one process are live at a time; the others are as they were loaded.
 	maxStreams = 50
+	// maxOfOne is how many of them one session, or token, may have: the one more ends the oldest, whose page stays as
+	// it was loaded. One person with many tabs would otherwise have them all.
+	maxOfOne = 5
 	// streamRoom is how many messages may wait for a browser; one that is slower begins anew.
 	streamRoom = 16
 	// lookEvery is how often the feed is looked at, unless Options says otherwise.
@@ -46,9 +49,11 @@ type changedMessage struct {
 	More   bool     `json:"more,omitempty"`
 }
 
-// stream is one browser that listens.
+// stream is one page that listens.
 type stream struct {
 	role Role
+	who  string      // the session, or the token, that it is of
+	no   int64       // the lower the older
 	out  chan string // closed when it was too slow
 	last string      // counts that it was told
 }
@@ -57,21 +62,48 @@ type stream struct {
 type hub struct {
 	mu      sync.Mutex
 	streams map[*stream]struct{}
+	no      int64
 	stop    func() // ends the look and waits for it; nil while there are no streams
 }
 
-// join adds a stream, and begins to look with the first; nil when there are too many. leave must be called.
-func (c *console) join(role Role) (s *stream, leave func()) {
+// makeRoom ends the oldest stream of somebody who has as many as they may. It is told, so that it does not come again
+// by itself and ends another one in turn.
+func (h *hub) makeRoom(who string) {
+	var oldest *stream
+	n := 0
+	for s := range h.streams {
+		if s.who != who {
+			continue
+		}
+		if n++; oldest == nil || s.no < oldest.no {
+			oldest = s
+		}
+	}
+	if n < maxOfOne {
+		return
+	}
+	delete(h.streams, oldest)
+	select {
+	case oldest.out <- message("over", "{}"):
+	default: // it was too slow anyway
+	}
+	close(oldest.out)
+}
+
+// join adds a stream of somebody, and begins to look with the first; nil when there are too many. leave must be called.
+func (c *console) join(role Role, who string) (s *stream, leave func()) {
 	h := &c.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.makeRoom(who)
 	if len(h.streams) >= maxStreams {
 		return nil, nil
 	}
 	if h.streams == nil {
 		h.streams = map[*stream]struct{}{}
 	}
-	s = &stream{role: role, out: make(chan string, streamRoom)}
+	h.no++
+	s = &stream{role: role, who: who, no: h.no, out: make(chan string, streamRoom)}
 	h.streams[s] = struct{}{}
 	if h.stop == nil {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -151,7 +183,13 @@ func (c *console) changes(ctx context.Context, tail *feed.Tail) (m changedMessag
 
 // counted is the message of the counts for a stream, "" when it knows them.
 func (c *console) counted(s *stream, p pulse) string {
-	body, _ := json.Marshal(c.countsOf(p, s.role)) // names and numbers
+	shown := map[string]any{} // numbers, but for what is not counted to its end
+	for word, n := range c.countsOf(p, s.role) {
+		if shown[word] = n; n > mostCounted {
+			shown[word] = counted(n)
+		}
+	}
+	body, _ := json.Marshal(shown) // names and numbers
 	if s.last == string(body) {
 		return ""
 	}
@@ -189,7 +227,7 @@ func (c *console) events(ctx echo.Context) error {
 		return ctx.Blob(http.StatusOK, "text/event-stream", []byte(c.counted(&stream{role: role},
 			c.pulse(ctx.Request().Context()))))
 	}
-	s, leave := c.join(role)
+	s, leave := c.join(role, cmp.Or(sessionOf(ctx).ID, "token "+operator(ctx)))
 	if s == nil {
 		h.Set("Retry-After", "60")
 		return &orderhttp.Failure{Code: orderhttp.CodeOverloaded}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -171,11 +172,19 @@ func TestStreamsAreFewAndEndWithTheProcess(t *testing.T) {
 	d := newDesk(t)
 	server := liveServer(t, d)
 	all := make([]*listener, maxStreams)
+	var tokens []string
+	for i := range maxStreams/maxOfOne + 1 {
+		token, err := d.tokens.Create(t.Context(), fmt.Sprint("viewer", i), Viewer, "the-admin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens = append(tokens, "Bearer "+token)
+	}
 	for i := range all {
-		all[i] = listen(t, server, "Authorization", "Bearer "+secret(Viewer))
+		all[i] = listen(t, server, "Authorization", tokens[i/maxOfOne])
 		all[i].hears("counts")
 	}
-	more := listen(t, server, "Authorization", "Bearer "+secret(Viewer))
+	more := listen(t, server, "Authorization", tokens[len(tokens)-1])
 	if more.answer.StatusCode != http.StatusServiceUnavailable || more.answer.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %v", more.answer.StatusCode, more.answer.Header)
 	}
@@ -186,11 +195,67 @@ func TestStreamsAreFewAndEndWithTheProcess(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the place of one that has gone stays taken")
 		}
-		next = listen(t, server, "Authorization", "Bearer "+secret(Viewer)).answer.StatusCode
+		next = listen(t, server, "Authorization", tokens[len(tokens)-1]).answer.StatusCode
 	}
 	close(d.stopping)
 	for _, l := range all[1:] {
 		l.ends()
+	}
+}
+
+// One person with many tabs must not have all of the places: the oldest tab ends, and is told, so that it does not come
+// again and end the next.
+func TestOnePersonHasFewStreams(t *testing.T) {
+	d := newDesk(t)
+	server := liveServer(t, d)
+	var mine []string
+	for _, name := range []string{"anna", "bea"} {
+		cookie := ""
+		for name, value := range d.browser(t, name, Viewer).cookies {
+			cookie += name + "=" + value + ";"
+		}
+		mine = append(mine, cookie)
+	}
+	other := listen(t, server, "Cookie", mine[1])
+	other.hears("counts")
+	var tabs []*listener
+	for i := range maxOfOne + 2 {
+		tabs = append(tabs, listen(t, server, "Cookie", mine[0]))
+		tabs[i].hears("counts")
+		if over := i - maxOfOne; over >= 0 {
+			tabs[over].hears("over")
+			tabs[over].ends()
+		}
+	}
+	d.SKU(t, "mug", 10)
+	no := d.PlaceOne(t, "r", "mug", 1).OrderNo
+	for _, l := range append(tabs[2:], other) {
+		if data := l.hears("changed"); !strings.Contains(data, no) {
+			t.Error(data)
+		}
+	}
+}
+
+// What waits is counted every two seconds while somebody looks: of half a million it is enough that it is very much.
+func TestTheMenuCountsNoFurtherThanPeopleRead(t *testing.T) {
+	c := &console{}
+	c.pulses.last = pulse{Counts: map[string]int64{"nav.timeouts": mostCounted + 1, "nav.refunds": mostCounted}}
+	if got := c.counted(&stream{role: Viewer}, c.pulses.last); !strings.Contains(got, `"nav.timeouts":"10000+"`) ||
+		!strings.Contains(got, `"nav.refunds":10000`) || !strings.Contains(got, `"nav.overview":"10000+"`) {
+		t.Error(got)
+	}
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	for i := range 3 {
+		d.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
+	}
+	for at, most := range map[time.Duration]int64{0: 0, 24 * time.Hour: 2} {
+		now := d.Clock.Now()
+		d.Clock.Advance(at)
+		if n, err := d.Overdue(t.Context(), 2); err != nil || n != most {
+			t.Errorf("after %v: %d, want %d, %v", at, n, most, err)
+		}
+		d.Clock.Set(now)
 	}
 }
 

@@ -225,6 +225,7 @@
         }
         missed = false;
       });
+      source.addEventListener("over", stop);
       source.addEventListener("error", () => { missed = true; });
     };
     const show = () => {
