@@ -120,7 +120,7 @@ type Act struct {
 // do it.
 func (t *Trail) Begin(ctx context.Context, who Who, what What) (*Act, error) {
 	a := &Act{t: t, id: NewID(t.now()), who: who, what: what}
-	return a, t.append(ctx, Entry{Act: a.id, Step: StepAsked, Who: who, What: what})
+	return a, t.Append(ctx, &Entry{Act: a.id, Step: StepAsked, Who: who, What: what, At: t.now()}, nil)
 }
 
 // End says how the act ended, by whom if another name acted than began it, and what it was done to before
@@ -128,14 +128,14 @@ func (t *Trail) Begin(ctx context.Context, who Who, what What) (*Act, error) {
 func (a *Act) End(ctx context.Context, actor, outcome, was, became string) error {
 	who := a.who
 	who.Actor = cmp.Or(actor, who.Actor)
-	return a.t.append(ctx, Entry{Act: a.id, Step: StepEnded, Who: who,
+	return a.t.Append(ctx, &Entry{Act: a.id, Step: StepEnded, Who: who, At: a.t.now(),
 		What:    What{Action: a.what.Action, Target: a.what.Target, Reason: a.what.Reason},
-		Outcome: outcome, Was: was, Became: became})
+		Outcome: outcome, Was: was, Became: became}, nil)
 }
 
-// append writes one row in a transaction of its own.
-func (t *Trail) append(ctx context.Context, e Entry) error {
-	e.At = t.now()
+// Append writes one row in a transaction of its own, once, and completes it; the caller gives what Insert wants. fill
+// puts into it what that transaction reads; nil: nothing.
+func (t *Trail) Append(ctx context.Context, e *Entry, fill func(ctx context.Context, tx *sqldb.Tx) error) error {
 	err := t.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if tx.MayBeDone() {
 			done, err := sqldb.Known(ctx, tx, `SELECT seq
@@ -146,14 +146,25 @@ WHERE act = ?
 				return err
 			}
 		}
-		return Insert(ctx, tx, &e)
+		if fill != nil {
+			if err := fill(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return Insert(ctx, tx, e)
 	})
 	if err != nil {
 		return sqldb.Wrap("write the audit trail", err)
 	}
+	t.Told(e)
+	return nil
+}
+
+// Told makes a row that is committed a line of the log, with its hash: whoever takes rows off the end of the table has
+// not the log. What Insert wrote its caller tells, after its transaction.
+func (t *Trail) Told(e *Entry) {
 	t.log.Info("trail", "seq", e.Seq, "action", e.Action, "target", e.Target, "actor", e.Actor, "outcome", e.Outcome,
 		"sha256", e.SHA256)
-	return nil
 }
 
 // Insert adds a row as the last statement of a transaction of the caller's, for what is done in that same

@@ -114,7 +114,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		Key: strings.Repeat("k", 32), Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
 	d.logins.Keyed("the bootstrap token")
 	d.keys = shops.New(d.DB, d.Clock.Now)
-	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys, Trail: trail.New(d.DB, d.Clock.Now, nil),
+	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys, Trail: trail.New(d.DB, d.Clock.Now, log),
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
 		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),

@@ -79,9 +79,10 @@ func (c *console) login(ctx echo.Context) error {
 		return c.showLogin(ctx, http.StatusForbidden, "login", map[string]any{"Next": next,
 			"Said": say(ctx, "said.tls")})
 	}
+	also, told := c.entered(ctx, actLogin)
 	secret, err := c.Logins.Login(r.Context(), operators.Login{Name: f["name"], Password: f["password"],
 		Code: f["code"], Browser: c.browserOf(r), Old: c.cookieOf(r, sessionCookie),
-		Known: c.cookieOf(r, browserCookie), Also: c.entered(ctx, actLogin)})
+		Known: c.cookieOf(r, browserCookie), Also: also})
 	if err != nil {
 		status, message, other := c.refused(ctx, err)
 		if other != nil {
@@ -98,6 +99,7 @@ func (c *console) login(ctx echo.Context) error {
 			"why", why)
 		return c.showLogin(ctx, status, "login", map[string]any{"Next": next, "Said": message})
 	}
+	told()
 	c.signIn(ctx, f["name"], secret)
 	c.Log.Info("login", "name", f["name"], "address", c.browserOf(r).Address)
 	return see(ctx, next)
@@ -146,8 +148,9 @@ func (c *console) setup(ctx echo.Context) error {
 	case f["password"] != f["again"]:
 		return again(say(ctx, "said.notagain"))
 	}
+	also, told := c.entered(ctx, actLink)
 	secret, err := c.Logins.UseLink(r.Context(), f["t"], f["name"], f["password"], c.cookieOf(r, sessionCookie),
-		c.browserOf(r), c.entered(ctx, actLink))
+		c.browserOf(r), also)
 	switch {
 	case errors.Is(err, operators.ErrPassword):
 		return again(tooWeak(ctx))
@@ -158,6 +161,7 @@ func (c *console) setup(ctx echo.Context) error {
 	case err != nil:
 		return err
 	}
+	told()
 	person := cmp.Or(k.Person, f["name"])
 	c.signIn(ctx, person, secret)
 	c.Log.Info("password set by a link", "name", person, "address", c.browserOf(r).Address)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
 	"orderd/order/orderhttp"
 	"orderd/order/shops"
 	"orderd/payment/operators"
@@ -22,6 +24,9 @@ import (
 // Trail is where what people do is written before it is done; *trail.Trail has it.
 type Trail interface {
 	Begin(ctx context.Context, who trail.Who, what trail.What) (*trail.Act, error)
+	// Append writes a row that is no act's; Told says that one is committed.
+	Append(ctx context.Context, e *trail.Entry, fill func(ctx context.Context, tx *sqldb.Tx) error) error
+	Told(e *trail.Entry)
 	List(ctx context.Context, f trail.Filter) ([]trail.Entry, string, error)
 	Head(ctx context.Context) (seq int64, sum string, err error)
 	All(ctx context.Context, from, to time.Time, do func(*trail.Entry) error) error
@@ -192,6 +197,15 @@ func open(text string) string {
 	return text
 }
 
+// openField is open of a field of a body. What is no name of a person or token, where one was wanted, may be their
+// password.
+func openField(name, text string) string {
+	if name == "name" && text != "" && !bounds.Operator.Fits(text) {
+		return "(no name)"
+	}
+	return open(text)
+}
+
 // outcomeOf says how an act ended.
 func outcomeOf(ctx echo.Context, err error) string {
 	status := ctx.Response().Status
@@ -245,7 +259,7 @@ func askedOf(ctx echo.Context) (asked, error) {
 // text is a field that is a text, "" for another.
 func (a asked) text(name string) string {
 	text, _ := a[name].(string)
-	return open(text)
+	return openField(name, text)
 }
 
 // kept is the JSON of the fields that may be shown, "" for none.
@@ -254,7 +268,7 @@ func (a asked) kept(names []string) string {
 	for _, name := range names {
 		v, given := a[name]
 		if text, is := v.(string); is {
-			if v = open(text); name == "url" { // what stands behind the question mark may let somebody in
+			if v = openField(name, text); name == "url" { // what stands behind the question mark may let somebody in
 				v, _, _ = strings.Cut(text, "?")
 			}
 		}

@@ -22,17 +22,18 @@ const (
 // have it as a name.
 const nobodyKnown = "unknown"
 
-// entered writes into the audit trail that somebody has come in, in the transaction that lets them.
-func (c *console) entered(ctx echo.Context, action string) operators.Also {
+// entered writes into the audit trail that somebody has come in, in the transaction that lets them; told is called when
+// that has been committed.
+func (c *console) entered(ctx echo.Context, action string) (also operators.Also, told func()) {
 	if c.Trail == nil {
-		return nil
+		return nil, func() {}
 	}
 	e := c.doorEntry(ctx, action)
 	e.Outcome = trail.Done
 	return func(ctx context.Context, tx *sqldb.Tx, s operators.Session) error {
 		e.Actor, e.Target, e.Role, e.Session = s.Person, s.Person, string(s.Role), sessionMark(s)
 		return trail.Insert(ctx, tx, &e)
-	}
+	}, func() { c.Trail.Told(&e) }
 }
 
 // turnedAway writes into the audit trail that a login was looked at and refused. Those that were not
@@ -43,25 +44,13 @@ func (c *console) turnedAway(ctx echo.Context, name string) {
 	}
 	e := c.doorEntry(ctx, actLogin)
 	e.Outcome = trail.Refused
-	err := c.TokenStore.db.InTx(ctx.Request().Context(), func(ctx context.Context, tx *sqldb.Tx) error {
-		if tx.MayBeDone() {
-			done, err := sqldb.Known(ctx, tx, `SELECT seq
-FROM trail
-WHERE act = ?`, e.Act)
-			if err != nil || done {
-				return err
-			}
-		}
-		e.Actor = nobodyKnown
+	err := c.Trail.Append(ctx.Request().Context(), &e, func(ctx context.Context, tx *sqldb.Tx) error {
 		known, err := operators.Exists(ctx, tx, name)
-		if err != nil {
-			return err
-		}
-		if known {
+		if e.Actor = nobodyKnown; known {
 			e.Actor = name
 		}
 		e.Target = e.Actor
-		return trail.Insert(ctx, tx, &e)
+		return err
 	})
 	if err != nil {
 		c.Log.Error("the audit trail has no refused login", "err", err)
