@@ -50,6 +50,7 @@ func (c *console) healthPage(ctx echo.Context) error {
 		bounded, cancel := context.WithTimeout(rctx, checkTimeout)
 		defer cancel()
 		h := c.Health(bounded)
+		h.Findings = inLanguage(h.Findings, languageOf(ctx.Request()))
 		v.Health = &h
 	}
 	role, _ := ctx.Get(roleKey).(Role)

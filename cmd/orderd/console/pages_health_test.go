@@ -32,7 +32,7 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 			Seen: d.Clock.Now().Add(-scheduler.SilentAfter - time.Second)}}}
 	page := html.UnescapeString(d.ask(Admin, "GET", "/ui/health", "").Body.String())
 	for _, text := range []string{"timeouts run on", "需要留意", "v1.2.3", "pod-a:7", "pod-b:8",
-		"没有报到</td><td data-l=\"职责\">worker", "<code>012345</code> <b class=\"bad\">与本进程版本不同", "abcdef", "本程序为 25", "differs by 3m",
+		"没有报到</td><td data-l=\"职责\">worker", "<code>012345</code> <b class=\"bad\">与本进程版本不同", "abcdef", "本程序为 25", "相差 3m",
 		"run NTP", "mysql:u:***@db/orderd", "环境变量",
 		`<span title="需要留意"><i class="warn" aria-hidden="true">▲</i>Redis</span>`} {
 		if !strings.Contains(page, text) {
@@ -40,7 +40,7 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 		}
 	}
 	w := d.ask(Operator, "GET", "/ui/health", "")
-	want(t, w, 200, "differs by 3m")
+	want(t, w, 200, "相差 3m")
 	if strings.Contains(w.Body.String(), "ORDERD_DSN") {
 		t.Error("everybody sees the configuration")
 	}

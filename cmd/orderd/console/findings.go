@@ -1,0 +1,153 @@
+package console
+
+import (
+	"regexp"
+	"strings"
+
+	"orderd/migrations/sqldb"
+)
+
+// findingsZh are the sentences of doctor's findings, as patterns of the whole, and their Chinese with $1 for what
+// varies. Commands and settings stand as they are. A test walks the sources: none that the page shows is missing.
+var findingsZh = compileFindings([][2]string{
+	{`same machine`, "与数据库在同一台机器"},
+	{`not readable`, "读不到"},
+	{`differs by (.+)`, "相差 $1"},
+	{`WeChat Pay refuses signatures five minutes off; deadlines go by the database's clock`,
+		"微信支付拒绝相差五分钟的签名；支付时限按数据库时钟计算"},
+	{`run NTP on both machines`, "在两台机器上开启 NTP 校时"},
+	{`up to date`, "已是最新"},
+	{`(\S+), this program knows (\S+)`, "$1，本程序为 $2"},
+	{`a newer program has changed it`, "已被更新的程序修改"},
+	{`install the newer program here too`, "这里也请安装新版程序"},
+	{`every ORDERD_… variable is a setting`, "所有 ORDERD_… 变量都是有效设置"},
+	{`nobody reads them: a misspelt setting is its default`, "没有程序读取：拼错的设置按默认值生效"},
+	{`'orderd config print' lists what there is`, "运行 orderd config print 查看全部设置"},
+	{`valid`, "有效"},
+	{`not valid before (\S+)`, "$1 起有效"},
+	{`ends (\S+)`, "$1 到期"},
+	{`after that its answers and notifications are not believed`, "到期后不再信任其签名的应答和通知"},
+	{`download the new certificate, or move to WeChat Pay's public key, and add it to ORDERD_WECHAT_VERIFY_KEYS`,
+		"下载新证书，或改用微信支付公钥，并加入 ORDERD_WECHAT_VERIFY_KEYS"},
+	{`(\S+), together (\S+) yuan, since (\S+)`, "$1 笔，合计 $2 元，最早 $3"},
+	{`somebody has paid it and it is for no order`, "有人付了款，但不属于任何订单"},
+	{`they gave up, and nobody tries them again`, "已放弃，不会自动重试"},
+	{`(\S+) open`, "$1 条未处理"},
+	{`(\S+) open, the oldest since (\S+)`, "$1 条未处理，最早 $2"},
+	{`bill and books differ, and nobody has said why`, "账单与账目不符，尚无人说明原因"},
+	{`they could not be looked at`, "未能检查"},
+	{`see the lines above`, "请看上面各行"},
+	{`(\S+) flash sales, (\S+) found hot by themselves, (\S+) ended`, "抢购 $1 个，其中自动识别 $2 个，已结束 $3 个"},
+	{`(\S+) flash sales, (\S+) found hot by themselves, (\S+) ended; the time of (\S+) is over and it is not ended`,
+		"抢购 $1 个，其中自动识别 $2 个，已结束 $3 个；$4 的时间已过而未结束"},
+	{`(.+); the time of (\S+) is over and it is not ended`, "$1；$2 的时间已过而未结束"},
+	{`no process keeps the sales: what was returned is not sold again, and what is in buckets stays there`,
+		"没有进程维护抢购：退回的商品不会再售，桶中的商品留在桶中"},
+	{`is an API process running \('orderd serve --role api'\), and is its clock compared with the database's\?`,
+		"请确认有 API 进程在运行（orderd serve --role api），且其时钟已与数据库校对"},
+
+	{`the database file is damaged`, "数据库文件已损坏"},
+	{`restore it from a backup`, "请从备份恢复"},
+	{`the server has a statement queue: the last UPDATE of a placing batch commits by itself`,
+		"服务器有语句队列：一批下单的最后一条 UPDATE 自行提交"},
+	{`orderd's connections are in UTC, and this one is not: a proxy in between swallows SET time_zone`,
+		"orderd 的连接使用 UTC，此连接不是：中间的代理吞掉了 SET time_zone"},
+	{`have the proxy pass it on, or give it the time zone \+00:00`, "让代理转发该语句，或把其时区设为 +00:00"},
+	{`orderd's connections are READ COMMITTED, and this one is not: nothing is wrong for it, and more transactions ` +
+		`are done twice after deadlocks`, "orderd 的连接为 READ COMMITTED，此连接不是：结果不会出错，但死锁后会有更多事务重做"},
+	{`have the proxy in between pass SET SESSION TRANSACTION ISOLATION LEVEL on`,
+		"让中间的代理转发 SET SESSION TRANSACTION ISOLATION LEVEL"},
+	{`a host that dies in a transaction keeps its rows locked for so many seconds: nobody sells those SKUs`,
+		"主机在事务中宕机后，其锁定的行要这么多秒才释放，期间这些 SKU 无法售卖"},
+	{`have the proxy between pass on SET SESSION wait_timeout, or connect without it`,
+		"让中间的代理转发 SET SESSION wait_timeout，或不经代理直连"},
+	{`a power cut loses orders and payments that were already acknowledged`, "断电会丢失已确认的订单和付款"},
+	{`(SET GLOBAL innodb_flush_log_at_trx_commit = 1), and the same in the server's configuration`,
+		"执行 $1，并写入服务器配置文件"},
+	{`after a power cut the binary log, and so replicas and backups, may lack committed orders`,
+		"断电后二进制日志（以及副本和备份）可能缺少已提交的订单"},
+	{`other programs on this server may store cut values; orderd sets its own strict mode`,
+		"此服务器上的其他程序可能存入被截断的值；orderd 自己使用严格模式"},
+	{`only InnoDB has the transactions that orderd relies on`, "只有 InnoDB 具备 orderd 所需的事务"},
+	{`Galera may lose committed transactions when nodes crash together; let one node write`,
+		"多个节点同时宕机时 Galera 可能丢失已提交的事务；请只让一个节点写入"},
+	{`point every orderd at the same node`, "让所有 orderd 连接同一个节点"},
+	{`orderd is tested on MariaDB and MySQL; on TiDB CHECKs are ignored unless tidb_enable_check_constraint is ON`,
+		"orderd 在 MariaDB 和 MySQL 上测试；TiDB 须开启 tidb_enable_check_constraint，否则忽略 CHECK"},
+
+	{`taken`, "可写"},
+	{`no answer`, "没有应答"},
+	{`it answers and hands out no tasks: timeouts run from the database, up to two seconds late`,
+		"有应答但不分发任务：超时改由数据库处理，最多晚两秒"},
+	{`see the log of Redis`, "请看 Redis 的日志"},
+	{`timeouts run from the database, late by the sweep's interval`, "超时改由数据库定期扫描处理，会晚一个扫描间隔"},
+	{`start Redis`, "请启动 Redis"},
+	{`correct user and password in ORDERD_REDIS`, "请更正 ORDERD_REDIS 中的用户名和密码"},
+	{`Redis wants a password: put it into ORDERD_REDIS, (\S+)`, "Redis 需要密码：请写入 ORDERD_REDIS，$1"},
+	{`Redis has no password: take it out of ORDERD_REDIS`, "Redis 没有设密码：请从 ORDERD_REDIS 中去掉"},
+	{`correct the password in ORDERD_REDIS`, "请更正 ORDERD_REDIS 中的密码"},
+	{`Redis has no database of that number: correct the one in ORDERD_REDIS`,
+		"Redis 没有该编号的库：请更正 ORDERD_REDIS 中的编号"},
+	{`a Redis that evicts keys loses wake-ups and blocks their ids`, "会淘汰键的 Redis 会丢失唤醒并占住其编号"},
+	{`check that maxmemory-policy is noeviction`, "请确认 maxmemory-policy 为 noeviction"},
+	{`a Redis that evicts keys loses wake-ups and blocks their ids for ever`,
+		"会淘汰键的 Redis 会丢失唤醒，并永久占住其编号"},
+	{`(redis-cli CONFIG SET .+), and the same in redis\.conf, on every node`,
+		"在每个节点执行 $1，并写入 redis.conf"},
+	{`a restart of Redis forgets the wake-ups; the sweep re-arms them`, "Redis 重启会忘记唤醒，由定期扫描补上"},
+	{`the queue needs Redis 4 or newer`, "队列需要 Redis 4 或更新版本"},
+	{`give the user of ORDERD_REDIS the right to INFO, or look at the server`,
+		"给 ORDERD_REDIS 的用户 INFO 权限，或直接查看服务器"},
+	{`the queue's scripts need Redis 4 or newer`, "队列的脚本需要 Redis 4 或更新版本"},
+	{`install a newer Redis`, "请安装更新的 Redis"},
+	{`it is a replica: point ORDERD_REDIS at the master`, "它是副本：请让 ORDERD_REDIS 指向主节点"},
+	{`it is full: raise maxmemory`, "内存已满：请调大 maxmemory"},
+	{`bring its replicas back, or lower min-replicas-to-write`, "请恢复其副本，或调低 min-replicas-to-write"},
+	{`it cannot write its snapshot: free its disk, see its log \(stop-writes-on-bgsave-error\)`,
+		"无法写入快照：请清理磁盘并查看日志（stop-writes-on-bgsave-error）"},
+	{`it is a replica without its master: point ORDERD_REDIS at the master`,
+		"它是失去主节点的副本：请让 ORDERD_REDIS 指向主节点"},
+	{`bring the missing nodes of the cluster back`, "请恢复集群中缺失的节点"},
+	{`give the user of ORDERD_REDIS the right to write the keys asynq:\* and orderd:\*`,
+		"给 ORDERD_REDIS 的用户写入 asynq:* 和 orderd:* 的权限"},
+})
+
+// findingText is a pattern of English and its Chinese.
+type findingText struct {
+	en *regexp.Regexp
+	zh string
+}
+
+func compileFindings(all [][2]string) []findingText {
+	compiled := make([]findingText, len(all))
+	for i, s := range all {
+		compiled[i] = findingText{regexp.MustCompile("^(?:" + s[0] + ")$"), s[1]}
+	}
+	return compiled
+}
+
+// findingInChinese says in Chinese what a text of a finding says; values, commands and what is not known stand as they
+// are.
+func findingInChinese(text string) (zh string, known bool) {
+	for _, s := range findingsZh {
+		if at := s.en.FindStringSubmatchIndex(text); at != nil {
+			return string(s.en.ExpandString(nil, s.zh, text, at)), true
+		}
+	}
+	return text, false
+}
+
+// inLanguage gives findings as a page of a language shows them.
+func inLanguage(found []sqldb.Finding, l lang) []sqldb.Finding {
+	if l == en {
+		return found
+	}
+	all := make([]sqldb.Finding, len(found))
+	for i, f := range found {
+		for _, text := range []*string{&f.Found, &f.Why, &f.Fix} {
+			*text, _ = findingInChinese(strings.TrimSpace(*text))
+		}
+		all[i] = f
+	}
+	return all
+}
