@@ -2,6 +2,7 @@ package console
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"orderd/migrations/sqldb"
@@ -75,6 +76,12 @@ var findingsZh = compileFindings([][2]string{
 	{`orderd is tested on MariaDB and MySQL; on TiDB CHECKs are ignored unless tidb_enable_check_constraint is ON`,
 		"orderd 在 MariaDB 和 MySQL 上测试；TiDB 须开启 tidb_enable_check_constraint，否则忽略 CHECK"},
 
+	{`no answer yet`, "尚无应答"},
+	{`timeouts run from the database while it takes no writes`, "不可写期间，超时改由数据库处理"},
+	{`certificate (\S+) ends on (\S+)`, "证书 $1 于 $2 到期"},
+	{`last verified answer at (\S+) under key (\S+)`, "最近一次验签通过 $1，密钥 $2"},
+	{`does not answer`, "没有应答"},
+	{`this process is being stopped`, "本进程正在停止"},
 	{`taken`, "可写"},
 	{`no answer`, "没有应答"},
 	{`it answers and hands out no tasks: timeouts run from the database, up to two seconds late`,
@@ -135,6 +142,18 @@ func findingInChinese(text string) (zh string, known bool) {
 		}
 	}
 	return text, false
+}
+
+// in gives what is not ready as a page of a language shows it.
+func (r readiness) in(l lang) readiness {
+	if l == en {
+		return r
+	}
+	r.Checks = slices.Clone(r.Checks)
+	for i := range r.Checks {
+		r.Checks[i].Detail, _ = findingInChinese(r.Checks[i].Detail)
+	}
+	return r
 }
 
 // inLanguage gives findings as a page of a language shows them.

@@ -45,12 +45,13 @@ func (c *console) healthRoutes() []route {
 // an administrator the configuration with the origin of every value.
 func (c *console) healthPage(ctx echo.Context) error {
 	rctx := ctx.Request().Context()
-	v := healthView{Ready: c.Ready.look(rctx), Workers: c.pulse(rctx).Workers, Now: c.Now()}
+	l := languageOf(ctx.Request())
+	v := healthView{Ready: c.Ready.look(rctx).in(l), Workers: c.pulse(rctx).Workers, Now: c.Now()}
 	if c.Health != nil {
 		bounded, cancel := context.WithTimeout(rctx, checkTimeout)
 		defer cancel()
 		h := c.Health(bounded)
-		h.Findings = inLanguage(h.Findings, languageOf(ctx.Request()))
+		h.Findings = inLanguage(h.Findings, l)
 		v.Health = &h
 	}
 	role, _ := ctx.Get(roleKey).(Role)

@@ -32,7 +32,8 @@ func TestHealthSaysWhatIsWrong(t *testing.T) {
 			Seen: d.Clock.Now().Add(-scheduler.SilentAfter - time.Second)}}}
 	page := html.UnescapeString(d.ask(Admin, "GET", "/ui/health", "").Body.String())
 	for _, text := range []string{"timeouts run on", "需要留意", "v1.2.3", "pod-a:7", "pod-b:8",
-		"没有报到</td><td data-l=\"职责\">worker", "<code>012345</code> <b class=\"bad\">与本进程版本不同", "abcdef", "本程序为 25", "相差 3m",
+		"没有报到</td><td data-l=\"职责\">worker", "<code>012345</code> <b class=\"bad\">与本进程版本不同",
+		"abcdef", "本程序为 25", "相差 3m",
 		"run NTP", "mysql:u:***@db/orderd", "环境变量",
 		`<span title="需要留意"><i class="warn" aria-hidden="true">▲</i>Redis</span>`} {
 		if !strings.Contains(page, text) {
@@ -132,7 +133,8 @@ func TestWebhookPageHasItsDeliveries(t *testing.T) {
 	path := "/ui/webhooks/" + e.ID
 	w := d.ask(Admin, "GET", path, "")
 	page := w.Body.String()
-	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms", "<b>503</b> 1234 ms &lt;b&gt;busy",
+	for _, text := range []string{"https://shop.example/", "the shop", "已送达", "45ms",
+		"<b>503</b> 1234 ms &lt;b&gt;busy",
 		"<code>&lt;i&gt;later</code>",
 		"重试中", "已放弃", "待发送", `rel="next" href="` + path + `?cursor=11"`} {
 		if !strings.Contains(page, text) {

@@ -164,3 +164,21 @@ func TestTimeoutsThatComeAreDrawn(t *testing.T) {
 	want(t, r, 200, "按每秒 2.5 单，约需 0s")
 	want(t, r, 200, "由定期扫描补上")
 }
+
+// Each flow says what was left before and after it, in numbers.
+func TestFlowsShowWhatWasLeft(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	d.Clock.Advance(time.Second)
+	d.PlaceOne(t, "c1", "mug", 3)
+	page := d.browse(Viewer, "/ui/stock/mug").Body.String()
+	for _, text := range []string{"10 → 7", "0 → 10"} {
+		if !strings.Contains(page, ">"+text+"<") {
+			t.Errorf("no flow says %s", text)
+		}
+	}
+	want(t, d.ask(Viewer, "GET", "/admin/v1/skus/mug/flows", ""), 200, `"before":10,"after":7`)
+	if page := d.browse(Viewer, "/ui/stock/mug?to=2030-01-01").Body.String(); strings.Contains(page, "10 → 7") {
+		t.Error("a list with an end says what was left")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Whatever a page writes passes shown, wherever in the template it stands: what turns a line around is no markup, and
@@ -94,5 +95,16 @@ func TestEveryReasonIsChecked(t *testing.T) {
 	}
 	if read < 12 {
 		t.Errorf("only %d handlers read a reason", read)
+	}
+}
+
+// A pointer on a page is an address of memory, unless what it points to is shown.
+func TestPointersAreShownAsWhatTheyPointTo(t *testing.T) {
+	n, text := int64(12), "a"
+	at := time.UnixMilli(0).UTC()
+	for v, want := range map[any]string{&n: "12", &text: "a", &at: at.String(), n: "12"} {
+		if got := shown(v); got != want {
+			t.Errorf("%T: %q, want %q", v, got, want)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"text/template/parse"
@@ -167,8 +168,13 @@ func parsePages() map[lang]map[string]*template.Template {
 // lines is text of several lines, for a page to show as they are.
 type lines string
 
-// shown is a value as a page shows it.
+// shown is a value as a page shows it; a pointer is what it points to, as html/template has it.
 func shown(v any) string {
+	if at := reflect.ValueOf(v); at.Kind() == reflect.Pointer && !at.IsNil() {
+		if _, says := v.(fmt.Stringer); !says {
+			v = at.Elem().Interface()
+		}
+	}
 	if text, ok := v.(lines); ok {
 		return bounds.ShownLines(string(text), "")
 	}
