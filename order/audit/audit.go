@@ -192,6 +192,9 @@ func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, 
 	default:
 		err = eachRow(ctx, tx, a.text(tx.Engine(), c.query), a.args(c), found)
 	}
+	if err == nil && c.id == proofsCheck {
+		err = checkProofs(ctx, tx, found)
+	}
 	result.Took = a.cfg.Now().Sub(start)
 	return result, err
 }

@@ -49,6 +49,8 @@ const (
 	schemaCheck = "schema.guards"
 	// trailCheck counts hashes, which SQL cannot: trail.Check.
 	trailCheck = "trail.chain"
+	// proofsCheck has a query, and hashes beside it: checkProofs.
+	proofsCheck = "books.proofs"
 )
 
 // checks hold at every moment, also while the service runs. docs/verify.md explains

@@ -66,7 +66,7 @@ var words = map[string][]string{
 }
 
 // books are a day that was reconciled, what its run and people made of it, and tasks that failed.
-const books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 1800000000000);" +
+var books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 1800000000000);" +
 	billInto + "('2027-01-13', 'ALL', '$sha', 'file', 9, 1, 1800000000000);" + pieceInto + ";" +
 	handInto + "('2027-01-14', 'ALL', '$sha', 'fetched', 'wechat', 'request', '', 1800000000000);" +
 	handInto + "('2027-01-13', 'ALL', '$sha', 'gave', 'flora', 'request', '', 1800000000000);" +

@@ -1,5 +1,15 @@
 package audit_test
 
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
 // never is in the year 2286, in milliseconds.
 const never = "9999999999999"
 
@@ -335,6 +345,10 @@ var rowSeeds = []seed{
 	{"a proof of no closing", closedDay + ";DELETE FROM day_closings", "books.proofs"},
 	{"a proof that was cut", closedDay + ";UPDATE day_closing_parts SET body = '' WHERE name = 'notes.csv'",
 		"books.proofs"},
+	{"a proof with the notes of another", closedDay + ";UPDATE day_closing_parts SET body = (SELECT body FROM " +
+		"(SELECT body FROM day_closing_parts WHERE name = 'chain.txt') b) WHERE name = 'notes.csv'", "books.proofs"},
+	{"a closing that names another proof", closedDay + ";UPDATE day_closings SET manifest_sha256 = '" + hash64 + "'",
+		"books.proofs"},
 	{"a bill that nobody gave", handInto + "('2027-01-14', 'ALL', '$sha', 'gave', '', '', '', 1)", "books.hands"},
 	{"a bill that was found", handInto + "('2027-01-14', 'ALL', '$sha', 'found', 'eve', '', '', 1)", "books.hands"},
 	{"an answer of a call that was not made", "UPDATE payment_attempts SET answer_no = call_no + 1 WHERE " +
@@ -385,18 +399,9 @@ const (
 	personInto = "INSERT INTO operators (name, role, created_by, created_at) VALUES "
 	handInto   = "INSERT INTO bill_hands (bill_date, bill_type, sha1, act, who, how, why, at) VALUES "
 	noteInto   = "INSERT INTO difference_notes (difference_id, ref, what, word, body, who, how, at) VALUES "
-	// closedDay is a day without a bill that somebody has closed, with its proof.
-	closedDay = "INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, " +
-		"previous_sha256) VALUES ('2027-01-14', 1, 'flora', 'request', 'x', 1800000000000, '', '" + hash64 + "', '" +
-		hash64 + "', '');INSERT INTO day_closing_parts (bill_date, seq, name, part, body) VALUES " + proofOf +
-		"'VERIFY.txt', 0, 'x'), " + proofOf + "'verify.sh', 0, 'x'), " + proofOf + "'chain.txt', 0, 'x'), " + proofOf +
-		"'closing.json', 0, 'x'), " + proofOf + "'result.json', 0, 'x'), " + proofOf + "'result.txt', 0, 'x'), " +
-		proofOf + "'differences.csv', 0, 'x'), " + proofOf + "'notes.csv', 0, 'x'), " + proofOf +
-		"'SHA256SUMS', 0, 'x')"
-	proofOf   = "('2027-01-14', 1, "
-	hash64    = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	tokenInto = "INSERT INTO operator_tokens (name, role, sha256, created_by, created_at, revoked_at) VALUES "
-	taskInto  = "INSERT INTO failed_tasks (task_type, task_key, payload, state, tries, cause, first_at, last_at, " +
+	hash64     = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	tokenInto  = "INSERT INTO operator_tokens (name, role, sha256, created_by, created_at, revoked_at) VALUES "
+	taskInto   = "INSERT INTO failed_tasks (task_type, task_key, payload, state, tries, cause, first_at, last_at, " +
 		"next_at) " +
 		"VALUES ('order:expire', 'x', '', "
 )
@@ -410,3 +415,32 @@ SELECT order_no, ` + columns + `, '', '', received_at, received_at
 FROM payments
 WHERE order_no = '$asked'`
 }
+
+// closedDay is a day without a bill that somebody has closed, with its proof.
+var closedDay = func() string {
+	packed := func(text string) (hexed, sum string) {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, err := z.Write([]byte(text))
+		if err = errors.Join(err, z.Close()); err != nil {
+			panic(err) // into memory
+		}
+		is := sha256.Sum256([]byte(text))
+		return "X'" + hex.EncodeToString(b.Bytes()) + "'", hex.EncodeToString(is[:])
+	}
+	const part = "('2027-01-14', 1, '%s', 0, %s)"
+	var parts []string
+	list := ""
+	for _, name := range []string{"VERIFY.txt", "verify.sh", "chain.txt", "closing.json", "result.json", "result.txt",
+		"differences.csv", "notes.csv"} {
+		body, sum := packed(name)
+		list += sum + "  " + name + "\n"
+		parts = append(parts, fmt.Sprintf(part, name, body))
+	}
+	body, manifest := packed(list)
+	parts = append(parts, fmt.Sprintf(part, "SHA256SUMS", body))
+	return "INSERT INTO day_closings (bill_date, seq, who, how, why, at, sha1, found_sha256, manifest_sha256, " +
+		"previous_sha256) VALUES ('2027-01-14', 1, 'flora', 'request', 'x', 1800000000000, '', '" + hash64 + "', '" +
+		manifest + "', '');INSERT INTO day_closing_parts (bill_date, seq, name, part, body) VALUES " +
+		strings.Join(parts, ", ")
+}()
