@@ -92,6 +92,8 @@ export const sound = async (page, name) => {
     (await window.axe.run({ resultTypes: ["violations"] })).violations.filter((v) => ["serious", "critical"].includes(v.impact))
       .map((v) => v.id + " " + v.nodes.slice(0, 2).map((n) => n.html.slice(0, 120)).join(" | ")),
   ], touched);
+  const slip = (await page.locator("body").textContent()).match(/0x[0-9a-f]{6,}|<nil>|%!.|\[object |NaN|undefined/);
+  check(!slip, name, "shows what no person reads:", slip);
   check(wide <= 0, name, `scrolls sideways by ${wide} px`);
   check(small.length === 0, name, "less than 44 px:", small[0]);
   for (const v of found) check(false, name, "axe:", v);

@@ -17,6 +17,7 @@ func funcsOf(l lang) template.FuncMap {
 		"look":      l.look,
 		"event":     l.event,
 		"actor":     l.actor,
+		"ours":      l.ours,
 		"asset":     assetPath,
 		"shown":     shown,
 		"yuan":      yuan,
@@ -41,6 +42,16 @@ func funcsOf(l lang) template.FuncMap {
 		"whyclosed": whyClosed,
 		"pair":      func(first, second any) pair { return pair{first, second} },
 	}
+}
+
+// ours is what our books say of a payment or of a refund, as a difference has it.
+func (l lang) ours(state string) string {
+	for _, of := range []string{"settled.", "st.refund."} {
+		if _, known := words[of+state]; known {
+			return l.word(of + state)
+		}
+	}
+	return state
 }
 
 // clock is a time of Beijing.

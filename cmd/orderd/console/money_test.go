@@ -424,8 +424,9 @@ func TestBillUpload(t *testing.T) {
 	want(t, w, 200, `"source":"file","counts":false`)
 	want(t, w, 200, `"given_by":["the-finance"]`)
 	want(t, d.ask(Finance, "GET", "/admin/v1/differences", ""), 200, `"source":"file","given_by":"the-finance"`)
-	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200,
-		"file by the-finance, not confirmed")
+	page := d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", "")
+	want(t, page, 200, "文件提供者： the-finance ")
+	want(t, page, 200, "尚无人确认")
 	var v struct {
 		SHA1 string `json:"bill_sha1"`
 	}
@@ -442,7 +443,7 @@ func TestBillUpload(t *testing.T) {
 	confirm(Viewer, 403, "FORBIDDEN")
 	confirm(Admin, 200, `"confirmed_by":"the-admin"`)
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2027-01-15-ALL", ""), 200,
-		"file by the-finance, confirmed by the-admin")
+		"由 the-admin 确认")
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_recon_pending_differences{type="LOCAL_ONLY"} 0`)
 	want(t, send("bill", "<html>"), 202, "")
 	if w := d.ask(Finance, "GET", "/admin/v1/reconciliations/2027-01-15-ALL", ""); !strings.Contains(w.Body.String(),
