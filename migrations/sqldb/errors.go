@@ -62,6 +62,7 @@ const (
 	mysqlIndexExists   = 1061
 	mysqlDupEntry      = 1062
 	mysqlNothingToDrop = 1091 // the column or index of a DROP is not there
+	mysqlUnknownError  = 1105 // no number of its own: see unnumbered
 	mysqlLockWait      = 1205
 	mysqlNoWait        = 3572 // a row locked by another, under NOWAIT; MariaDB says 1205
 )
@@ -77,6 +78,7 @@ const (
 	adviseReplica = "point ORDERD_DSN at the server that writes"
 	adviseRepair  = "the database's files are damaged: see its log, restore a backup, then 'orderd verify'"
 	adviseServer  = "see the log of the database server"
+	adviseMemory  = "give the database server more memory, or a statement more of it (tidb_mem_quota_query)"
 )
 
 // serverError says what an error number of a server means for us.
@@ -101,11 +103,11 @@ var serverErrors = map[uint16]serverError{
 	1637:          {class: ClassRetry}, // ER_TOO_MANY_CONCURRENT_TRXS
 	3101:          {class: ClassRetry}, // ER_TRANSACTION_ROLLBACK_DURING_COMMIT: group replication
 	mysqlNoWait:   {class: ClassRetry}, // ER_LOCK_NOWAIT
-	8002:          {class: ClassRetry}, // TiDB
-	8005:          {class: ClassRetry},
-	8022:          {class: ClassRetry},
-	8028:          {class: ClassRetry},
-	9007:          {class: ClassRetry},
+	8002:          {class: ClassRetry}, // TiDB: SELECT FOR UPDATE met another's write
+	8005:          {class: ClassRetry}, // TiDB: write conflict
+	8022:          {class: ClassRetry}, // TiDB: the commit failed and was rolled back
+	8028:          {class: ClassRetry}, // TiDB: the schema changed meanwhile
+	9007:          {class: ClassRetry}, // TiDB: write conflict at TiKV
 
 	// The server, or the way to it, is away or about to be.
 	1047: {class: ClassDown}, // ER_UNKNOWN_COM_ERROR: a Galera node that is not ready
@@ -123,6 +125,16 @@ var serverErrors = map[uint16]serverError{
 	3168: {class: ClassDown}, // ER_SERVER_ISNT_AVAILABLE
 	3169: {class: ClassDown}, // ER_SESSION_WAS_KILLED
 	4031: {class: ClassDown}, // ER_CLIENT_INTERACTION_TIMEOUT: wait_timeout
+	8027: {class: ClassDown}, // TiDB: this server lost touch with the schema's leader
+	8229: {class: ClassDown}, // TiDB: the transaction outlived its locks (max-txn-ttl)
+	9001: {class: ClassDown}, // TiDB: PD does not answer
+	9002: {class: ClassDown}, // TiDB: TiKV does not answer
+	9003: {class: ClassDown}, // TiDB: TiKV is busy
+	9004: {class: ClassDown}, // TiDB: too many locks to resolve
+	9005: {class: ClassDown}, // TiDB: a region has no leader
+	9008: {class: ClassDown}, // TiDB: too many requests at one TiKV
+	9010: {class: ClassDown}, // TiDB: TiKV calls the command stale
+	9011: {class: ClassDown}, // TiDB: a new leader of a region is not ready
 
 	// It may pass by itself, and if it stays a person has to know.
 	1040: {ClassDown, adviseConns},   // ER_CON_COUNT_ERROR
@@ -144,6 +156,8 @@ var serverErrors = map[uint16]serverError{
 	1129: {ClassDown, adviseServer},  // ER_HOST_IS_BLOCKED: after many connection errors
 	1180: {ClassDown, adviseServer},  // ER_ERROR_DURING_COMMIT: done or not
 	1206: {ClassDown, adviseServer},  // ER_LOCK_TABLE_FULL
+	8175: {ClassDown, adviseMemory},  // TiDB: over tidb_mem_quota_query
+	8176: {ClassDown, adviseMemory},  // TiDB: the whole server is over its memory
 	3100: {ClassDown, adviseServer},  // ER_RUN_HOOK_ERROR: group replication, at COMMIT
 
 	// A person has to act.
@@ -166,6 +180,19 @@ var serverErrors = map[uint16]serverError{
 	1877: {ClassRefused, adviseRepair}, // ER_TABLE_CORRUPT
 	3098: {ClassRefused, adviseServer}, // ER_BEFORE_DML_VALIDATION_ERROR: group replication refuses the table
 }
+
+// unnumbered is the same for what comes as 1105 (ER_UNKNOWN_ERROR) and says what it is by
+// its text alone: TiDB (executor/adapter.go, client-go's error/error.go).
+var unnumbered = []struct {
+	text string
+	serverError
+}{
+	{"pessimistic lock retry limit reached", serverError{class: ClassRetry}}, // TiDB: a hot row, 256 times
+	{lockWaitText, serverError{class: ClassRetry}},                           // TiDB: client-go's, without its number
+}
+
+// lockWaitText is what a lock wait that ended is called where it has no number.
+const lockWaitText = "lock wait timeout"
 
 // liteErrors is the same for SQLite, by primary result code (sqlite.org/rescode.html).
 var liteErrors = map[int]serverError{
@@ -203,7 +230,7 @@ func look(err error) serverError {
 	case errors.Is(err, ErrLostRace):
 		return serverError{class: ClassRetry}
 	case errors.As(err, &my):
-		return serverErrors[my.Number]
+		return lookMySQL(my)
 	case errors.As(err, &lite):
 		return lookSQLite(lite)
 	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
@@ -211,6 +238,19 @@ func look(err error) serverError {
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return serverError{class: ClassDown}
+	}
+	return serverError{}
+}
+
+// lookMySQL is look for MySQL and its kin: by number, and by text where there is none.
+func lookMySQL(err *mysql.MySQLError) serverError {
+	if err.Number != mysqlUnknownError {
+		return serverErrors[err.Number]
+	}
+	for _, u := range unnumbered {
+		if strings.Contains(err.Message, u.text) {
+			return u.serverError
+		}
 	}
 	return serverError{}
 }
@@ -233,7 +273,8 @@ func lookSQLite(err *sqlite.Error) serverError {
 // SQLite's one lock is that of the whole file: there nobody is a neighbour.
 func isLockWait(err error) bool {
 	var my *mysql.MySQLError
-	return errors.As(err, &my) && (my.Number == mysqlLockWait || my.Number == mysqlNoWait)
+	return errors.As(err, &my) && (my.Number == mysqlLockWait || my.Number == mysqlNoWait ||
+		my.Number == mysqlUnknownError && strings.Contains(my.Message, lockWaitText))
 }
 
 // IsDuplicate reports that a unique key refused a row.

@@ -39,6 +39,8 @@ const (
 	// server never gets it and hears nothing more, no FIN and no RST: it keeps the
 	// transaction, with its locks, until a time-out of its own.
 	Dead Mode = "dead before COMMIT"
+	// Refused: the server rolls back, and the client gets the error of Answer.
+	Refused Mode = "refused COMMIT"
 )
 
 // lateBy is how long after its sender has gone a late COMMIT arrives: long
@@ -66,6 +68,7 @@ type Proxy struct {
 	commands int    // of MySQL, see Commands
 	old, new []byte // of statements
 	latency  time.Duration
+	answer   answer
 	// down, silent and closed: see Down, Silence and Close.
 	down   bool
 	silent bool
@@ -199,6 +202,39 @@ func (p *Proxy) Rewrite(before, after string) {
 // open ones stay where they are.
 func (p *Proxy) Switch(server string) { p.set(func() { p.server = server }) }
 
+// Answer answers the next so many text statements that have about in them with an error
+// in the server's place, which does not see them. A COMMIT is answered so, too, and the
+// server rolls back, as one does that refuses it.
+func (p *Proxy) Answer(about string, number uint16, text string, times int) {
+	p.set(func() { p.answer = answer{about: []byte(about), packet: errPacket(number, text), times: times} })
+}
+
+// answer is what Answer has set.
+type answer struct {
+	about, packet []byte
+	times         int // that are left
+}
+
+// errPacket is an error as the first packet after a command (MySQL's manual, "ERR_Packet").
+func errPacket(number uint16, text string) []byte {
+	body := append([]byte{0xff, byte(number), byte(number >> 8)}, "#HY000"+text...) //nolint:gosec // low, high
+	n := len(body)
+	return append([]byte{byte(n), byte(n >> 8), 0, 1}, body...) //nolint:gosec // a text is shorter than 64 kB
+}
+
+// answered gives the error for a statement, nil when it is for the server.
+func (p *Proxy) answered(packet []byte) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := &p.answer
+	if a.times == 0 || len(packet) < 5 || packet[4] != comQuery || !bytes.Contains(packet, a.about) {
+		return nil
+	}
+	a.times--
+	p.hits[Refused]++
+	return a.packet
+}
+
 // Reset ends all connections the hard way.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
@@ -286,8 +322,27 @@ type conversation struct {
 	dead           bool // see Abandon; guarded by Proxy.mu
 	about          bool // a statement since the last COMMIT had the text of NextAbout; of questions only
 
-	mu   sync.Mutex
-	mode Mode // what its last COMMIT met
+	mu      sync.Mutex
+	mode    Mode   // what its last COMMIT met
+	refusal []byte // of mode Refused, what the client gets for the server's next answer
+}
+
+// refuse notes what the client gets in place of the server's next answer.
+func (c *conversation) refuse(refusal []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mode, c.refusal = Refused, refusal
+}
+
+// refused gives that, once, and nil afterwards.
+func (c *conversation) refused() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mode != Refused {
+		return nil
+	}
+	c.mode = Pass
+	return c.refusal
 }
 
 // set notes what the COMMIT meets, before it goes to the server.
@@ -342,6 +397,12 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 			return false
 		}
 		p.listen(c, packet)
+		if refusal := p.answered(packet); refusal != nil {
+			if !p.refuse(c, refusal, commit) {
+				return false
+			}
+			continue
+		}
 		if len(packet) > 0 && commit {
 			m := p.take(c.about)
 			c.about = false
@@ -372,6 +433,22 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 	}
 }
 
+// rollback is the text statement, as a packet.
+var rollback = append([]byte{9, 0, 0, 0, comQuery}, "ROLLBACK"...)
+
+// refuse answers a statement with an error; a COMMIT's comes when the server has rolled
+// back. It reports whether the conversation goes on.
+func (p *Proxy) refuse(c *conversation, refusal []byte, commit bool) bool {
+	if !commit {
+		_, err := c.client.Write(refusal)
+		return err == nil
+	}
+	c.about = false
+	c.refuse(refusal)
+	_, err := c.server.Write(rollback)
+	return err == nil
+}
+
 // listen counts a command, and notes that it has the text that the next COMMIT is chosen by.
 func (p *Proxy) listen(c *conversation, packet []byte) {
 	p.mu.Lock()
@@ -395,9 +472,13 @@ func (p *Proxy) answers(c *conversation) {
 		if p.rest(c) {
 			return
 		}
+		said := buf[:n]
+		if refusal := c.refused(); refusal != nil {
+			said = refusal
+		}
 		m := c.met()
-		if n > 0 && m == Pass {
-			if _, err := c.client.Write(buf[:n]); err != nil {
+		if len(said) > 0 && m == Pass {
+			if _, err := c.client.Write(said); err != nil {
 				return
 			}
 		}
