@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/url"
@@ -29,22 +30,41 @@ const (
 
 // ErrRedisURL marks a Redis URL that cannot be used. Its text never has a part of
 // the URL, which may hold a password.
-var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, rediss://… or redis+cluster://H1:P1,H2:P2")
+var ErrRedisURL = errors.New("bad Redis URL: want redis://HOST:PORT/DB, redis+cluster://H1:P1,H2:P2 or " +
+	"redis+sentinel://H1:P1,H2:P2/MASTER/DB; rediss… for TLS")
 
-// Connect opens a Redis by its URL (redis://, rediss:// for TLS, or
-// redis+cluster:// with all seed nodes), with time-outs that suit the queue. It
-// does not wait for the server, which may be away. Its only error is ErrRedisURL.
+// Connect opens a Redis by its URL, with time-outs that suit the queue:
+//
+//	redis://[USER:PASSWORD@]HOST:PORT[/DB]
+//	redis+cluster://[USER:PASSWORD@]H1:P1,H2:P2              all masters, or some
+//	redis+sentinel://[USER:PASSWORD@]H1:P1,H2:P2/MASTER[/DB]  the sentinels, and what they call the master
+//
+// Each with rediss for TLS, of the sentinels too. The sentinels' own user and password
+// follow as ?sentinel_user=…&sentinel_password=…. It does not wait for the server, which
+// may be away. Its only error is ErrRedisURL.
 func Connect(rawURL string) (redis.UniversalClient, error) {
+	quiet.Do(func() { redis.SetLogger(silent{}) })
 	o := redis.UniversalOptions{ContextTimeoutEnabled: true, DialTimeout: redisDialTimeout,
 		ReadTimeout: redisReadTimeout, WriteTimeout: redisReadTimeout, PoolSize: redisPool}
-	if rest, ok := strings.CutPrefix(rawURL, "redis+cluster://"); ok {
-		if !clusterURL(rest, &o) {
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	kind := strings.Replace(scheme, "rediss", "redis", 1)
+	if kind != scheme {
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	switch kind {
+	case "redis+cluster":
+		o.IsClusterMode = true
+		if rest, ok := hostsOf(rest, &o); !ok || strings.Trim(rest, "/") != "" {
 			return nil, ErrRedisURL
 		}
 		return newCluster(&o), nil
-	}
-	u, err := url.Parse(rawURL)
-	if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") {
+	case "redis+sentinel":
+		if rest, ok := hostsOf(rest, &o); !ok || !masterOf(rest, &o) {
+			return nil, ErrRedisURL
+		}
+		return redis.NewUniversalClient(&o), nil
+	case "redis":
+	default:
 		return nil, ErrRedisURL
 	}
 	parsed, err := redis.ParseURL(rawURL)
@@ -56,23 +76,68 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(&o), nil
 }
 
-// clusterURL reads USER:PASS@H1:P1,H2:P2 into o, and reports whether it could.
-// Package url does not take several hosts.
-func clusterURL(rest string, o *redis.UniversalOptions) bool {
+// quiet is for go-redis' own log, which goes to stderr in a form of its own. What it says there,
+// that a connection failed or a sentinel named another master, shows in the findings of doctor
+// and in the log of whoever asked.
+var quiet sync.Once
+
+// silent says nothing.
+type silent struct{}
+
+// Printf implements go-redis' logger.
+func (silent) Printf(context.Context, string, ...any) {}
+
+// hostsOf reads USER:PASS@H1:P1,H2:P2 from the beginning of a URL into o, gives what follows, and
+// reports whether it could. Package url does not take several hosts.
+func hostsOf(rest string, o *redis.UniversalOptions) (after string, ok bool) {
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		user, password, _ := strings.Cut(rest[:at], ":")
 		var userErr, passwordErr error
 		o.Username, userErr = url.PathUnescape(user)
 		o.Password, passwordErr = url.PathUnescape(password)
 		if userErr != nil || passwordErr != nil {
-			return false
+			return "", false
 		}
 		rest = rest[at+1:]
 	}
-	o.Addrs = strings.Split(strings.TrimSuffix(rest, "/"), ",")
-	o.IsClusterMode = true
+	hosts := rest
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		hosts, after = rest[:end], rest[end:]
+	}
+	o.Addrs = strings.Split(hosts, ",")
 	for _, addr := range o.Addrs {
 		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			return "", false
+		}
+	}
+	return after, true
+}
+
+// masterOf reads /MASTER[/DB][?sentinel_user=…&sentinel_password=…] into o, and reports whether
+// it could.
+func masterOf(rest string, o *redis.UniversalOptions) bool {
+	path, query, _ := strings.Cut(rest, "?")
+	name, db, hasDB := strings.Cut(strings.Trim(path, "/"), "/")
+	var err error
+	if o.MasterName, err = url.PathUnescape(name); err != nil || o.MasterName == "" {
+		return false
+	}
+	if hasDB {
+		if o.DB, err = strconv.Atoi(db); err != nil || o.DB < 0 {
+			return false
+		}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return false
+	}
+	for name, value := range values {
+		switch {
+		case len(value) == 1 && name == "sentinel_user":
+			o.SentinelUsername = value[0]
+		case len(value) == 1 && name == "sentinel_password":
+			o.SentinelPassword = value[0]
+		default:
 			return false
 		}
 	}
@@ -193,8 +258,12 @@ func pingFinding(err error) sqldb.Finding {
 	f := sqldb.Finding{ID: "redis.ping", Level: sqldb.LevelWarn, Found: "no answer",
 		Why: "timeouts run from the database, late by the sweep's interval", Fix: "start Redis"}
 	var answer redis.Error
-	if errors.As(err, &answer) {
+	switch {
+	case errors.As(err, &answer):
 		f.Found, f.Fix = err.Error(), "see the log of Redis"
+	case strings.Contains(err.Error(), "all sentinels"): // go-redis' words for it
+		f.Found, f.Fix = "no sentinel names the master", "start the sentinels, or correct their addresses, the "+
+			"master's name and sentinel_password in ORDERD_REDIS"
 	}
 	for _, r := range append([]struct{ prefix, fix string }{
 		{"WRONGPASS", "correct user and password in ORDERD_REDIS"},
@@ -261,27 +330,28 @@ func versionFinding(ctx context.Context, client redis.UniversalClient) sqldb.Fin
 	return f
 }
 
-// config reads a setting of Redis; "" when it cannot. All nodes of a cluster should
-// have the same, replicas too, which are masters after a fail-over; if not, the
-// result is all values that were found, each with a node that has it, sorted.
+// config reads a setting of Redis; "" when it cannot. All nodes of a cluster, and the
+// replicas that sentinels watch, should have the same: they are masters after a
+// fail-over. If not, the result is all values that were found, each with a node that has
+// it, sorted.
 func config(ctx context.Context, client redis.UniversalClient, name string) string {
-	cluster, ok := client.(*redis.ClusterClient)
-	if !ok {
-		m, err := client.ConfigGet(ctx, name).Result()
-		if err != nil {
-			return ""
-		}
-		return m[name]
-	}
 	var mu sync.Mutex
 	found := map[string]string{}
-	if err := cluster.ForEachShard(ctx, func(ctx context.Context, node *redis.Client) error {
+	read := func(ctx context.Context, node *redis.Client) error {
 		m, err := node.ConfigGet(ctx, name).Result()
 		mu.Lock()
 		defer mu.Unlock()
 		found[m[name]] = node.Options().Addr
 		return err
-	}); err != nil {
+	}
+	var err error
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachShard(ctx, read)
+	case *redis.Client:
+		err = errors.Join(read(ctx, c), forEachReplica(ctx, c, read))
+	}
+	if err != nil {
 		return ""
 	}
 	var all []string
@@ -293,4 +363,34 @@ func config(ctx context.Context, client redis.UniversalClient, name string) stri
 	}
 	sort.Strings(all)
 	return strings.Join(all, ", ")
+}
+
+// failoverAddr is the address that go-redis gives a client that asks sentinels for its master.
+const failoverAddr = "FailoverClient"
+
+// forEachReplica does something on each replica of a master that sentinels watch, as the
+// master knows them (INFO replication), with the same credentials. Of another client it
+// does nothing: the replicas of a Redis that nobody puts in its place are no concern.
+func forEachReplica(ctx context.Context, master *redis.Client, do func(context.Context, *redis.Client) error) error {
+	if master.Options().Addr != failoverAddr {
+		return nil
+	}
+	info, err := master.Info(ctx, "replication").Result()
+	for line := range strings.Lines(info) {
+		name, facts, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if !strings.HasPrefix(name, "slave") || !strings.Contains(facts, "ip=") {
+			continue
+		}
+		values := map[string]string{}
+		for fact := range strings.SplitSeq(facts, ",") {
+			key, value, _ := strings.Cut(fact, "=")
+			values[key] = value
+		}
+		o := master.Options()
+		replica := redis.NewClient(&redis.Options{Addr: net.JoinHostPort(values["ip"], values["port"]),
+			Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig, DialTimeout: o.DialTimeout,
+			ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, ContextTimeoutEnabled: true})
+		err = errors.Join(err, do(ctx, replica), replica.Close())
+	}
+	return err
 }

@@ -35,6 +35,7 @@ type shop struct {
 	due    map[string]time.Time
 	ran    map[string]int
 	early  int
+	late   time.Duration                     // the most
 	answer func(orderNo string, n int) error // nil for done
 
 	closing   map[string]bool // asked about, or in line
@@ -127,6 +128,7 @@ func (s *shop) Expire(_ context.Context, no string, _ order.Cause) error {
 		return &order.NotDueError{At: at}
 	}
 	s.ran[no]++
+	s.late = max(s.late, time.Since(at))
 	if s.answer != nil {
 		if err := s.answer(no, s.ran[no]); err != nil {
 			var closing *order.ClosingError

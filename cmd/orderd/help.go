@@ -41,8 +41,9 @@ func putHelpTexts(k *kong.Kong) error {
 // in a tag is replaced by the text of that name here. Names are those of the setting, or
 // of the verb and its flag; one that is missing here ends the program at its start.
 var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secrets, none of them is one
-	"dsn":      "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
-	"redis":    "embedded, redis://…, rediss://… or redis+cluster://… (default: embedded).",
+	"dsn": "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
+	"redis": "embedded, redis://…, redis+cluster://H1:P1,H2:P2 or redis+sentinel://H1:P1,H2:P2/MASTER; rediss… for " +
+		"TLS (default: embedded).",
 	"data_dir": "Where the embedded parts keep their files.",
 	"refund_auto_approve": "Refunds of an order that are up to this many fen together need nobody's approval, " +
 		"unless goods go back to the shelf for less than they cost; 0: every refund does.",
@@ -54,8 +55,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"limit. n API processes at the same moment: n − 1 more.",
 	"max_open_units": "Units of one SKU that the unpaid orders of the last day of one customer may hold together; 0: " +
 		"no limit. n API processes at the same moment: n times as many.",
-	"gate_redis": "Redis with the buckets of flash sales, the same for all processes, redis+cluster://H1:P1,H2:P2 " +
-		"for a cluster (default: that of the queue).",
+	"gate_redis": "Redis with the buckets of flash sales, the same for all processes, named as " +
+		"ORDERD_REDIS is (default: that of the queue).",
 	"gate_auto": "Hand units of a SKU that many ask for to the memory of the API processes by itself, and stop by " +
 		"itself; what a person has said about the SKU stands.",
 	"gate_mode": "off: the database decides; local: API processes count units down in their memory; redis: " +

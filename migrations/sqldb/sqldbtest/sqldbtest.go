@@ -175,6 +175,16 @@ func redisCluster(t testing.TB, replicas int, options ...string) *servers.RedisC
 	return c
 }
 
+// RedisSentinel starts a master, a replica and three sentinels of the test's own, empty,
+// of which it may kill some.
+func RedisSentinel(t testing.TB) *servers.RedisSentinel {
+	t.Helper()
+	s, err := servers.StartRedisSentinel(t.Context(), processDir(fmt.Sprintf("sentinel%d", shared.n.Add(1))))
+	require(t, err)
+	t.Cleanup(s.Stop)
+	return s
+}
+
 // connect opens a database that has the newest schema; it is closed with the test.
 func connect(t testing.TB, dsn string) *sqldb.DB {
 	t.Helper()
