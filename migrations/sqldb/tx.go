@@ -38,6 +38,7 @@ type Tx struct {
 	db     *DB
 	engine Engine
 	begun  bool // the server knows that it is a transaction
+	reads  bool // it writes nothing: see Snapshot and Decide
 	unsure bool
 	noWait bool
 	skip   bool // what is locked is left out
@@ -53,6 +54,10 @@ type Tx struct {
 // run of the same call ended in a COMMIT without an answer. Whoever finds it done then
 // has to take it for his own.
 func (tx *Tx) MayBeDone() bool { return tx.unsure }
+
+// errReads: a write in a transaction of Snapshot or Decide. The server is not told that they
+// only read, because not every server takes the words.
+var errReads = errors.New("sqldb: a write in a transaction that only reads")
 
 // goesOn panics when the transaction has had its last statement.
 func (tx *Tx) goesOn() {
@@ -85,6 +90,9 @@ func (tx *Tx) NoWait() bool { return tx.noWait }
 // ExecContext runs a statement that returns no rows.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	tx.goesOn()
+	if tx.reads {
+		return nil, errReads
+	}
 	tx.begun = true
 	return tx.tx.ExecContext(ctx, query, args...)
 }
@@ -315,7 +323,7 @@ func (db *DB) Decide(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 			return err, false
 		}
 		defer func() { _ = tx.Rollback() }() // nothing was written
-		return fn(ctx, &Tx{tx: tx, db: db, engine: db.engine, begun: true}), false
+		return fn(ctx, &Tx{tx: tx, db: db, engine: db.engine, begun: true, reads: true}), false
 	}))
 }
 

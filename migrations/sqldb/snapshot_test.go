@@ -1,0 +1,30 @@
+package sqldb_test
+
+import (
+	"context"
+	"testing"
+
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+)
+
+// What only reads is not told to the server, which would refuse a write: the transaction refuses it itself.
+func TestWhatOnlyReadsWritesNothing(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		write := func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(ctx, insertSKU, "mug", 1)
+			return err
+		}
+		for name, run := range map[string]func(context.Context, func(context.Context, *sqldb.Tx) error) error{
+			"snapshot": db.Snapshot, "decide": db.Decide,
+		} {
+			if err := run(t.Context(), write); err == nil {
+				t.Errorf("%s: written", name)
+			}
+		}
+		var n int
+		if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM skus").Scan(&n); err != nil || n != 0 {
+			t.Errorf("%d rows, %v", n, err)
+		}
+	})
+}
