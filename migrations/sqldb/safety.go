@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -54,24 +55,23 @@ func (db *DB) sqliteSafety(ctx context.Context) ([]Finding, error) {
 // mysqlSafety reads the server's settings.
 func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
 	v := map[string]string{}
-	rows, err := db.QueryContext(ctx, `SHOW GLOBAL VARIABLES
+	for _, query := range []string{`SHOW GLOBAL VARIABLES
 WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'sql_mode',
-  'max_allowed_packet', 'wsrep_on', 'default_storage_engine')`)
-	if err != nil {
-		return nil, fmt.Errorf("read the server's settings: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name, value string
-		if err := rows.Scan(&name, &value); err != nil {
+  'max_allowed_packet', 'wsrep_on', 'default_storage_engine') OR Variable_name LIKE 'rpl_semi_sync_%'`, `SHOW GLOBAL STATUS
+WHERE Variable_name IN ('Slave_running', 'Slaves_connected') OR Variable_name LIKE 'Rpl_semi_sync_%_clients'`} {
+		err := Each(ctx, db, query, nil, func(rows *sql.Rows) error {
+			var name, value string
+			err := rows.Scan(&name, &value)
+			// MySQL calls a source and a replica what MariaDB calls a master and a slave.
+			name = strings.Replace(strings.ToLower(name), "semi_sync_source", "semi_sync_master", 1)
+			v[name] = value
+			return err
+		})
+		if err != nil {
 			return nil, fmt.Errorf("read the server's settings: %w", err)
 		}
-		v[strings.ToLower(name)] = value
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read the server's settings: %w", err)
-	}
-	found := judge(v)
+	found := append(judge(v), judgeReplicas(v)...)
 	if db.HasHints() {
 		found = append(found, Finding{ID: "mysql.inventory_hints", Level: LevelOK,
 			Found: "the server has a statement queue: the last UPDATE of a placing batch commits by itself"})
@@ -82,6 +82,45 @@ WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 
 	}
 	dead, err := db.deadHosts(ctx)
 	return append(append(found, session...), dead), err
+}
+
+// semiSyncPatience is for how long a primary should wait for a replica at the least, in
+// milliseconds: an hour is for ever, since a person has come by then.
+const semiSyncPatience = 3_600_000
+
+// judgeReplicas says whether this is the server that writes, and what its crash loses. The
+// variables are MariaDB's and those of MySQL's plugin ("Semisynchronous Replication" in the
+// manual of either); a server that names neither has no finding.
+func judgeReplicas(v map[string]string) []Finding {
+	role := Finding{ID: "mysql.role", Level: LevelOK, Found: "no replica"}
+	if v["slave_running"] == "ON" {
+		role.Level, role.Found = LevelFail, "a replica that follows another server"
+		role.Why, role.Fix = "what orderd writes here, the other server never has, and replication stops", adviseReplica
+	}
+	f := Finding{ID: "mysql.semi_sync", Level: LevelOK, Found: "no replica is connected"}
+	replicas, _ := strconv.Atoi(v["slaves_connected"])
+	timeout, _ := strconv.Atoi(v["rpl_semi_sync_master_timeout"])
+	on, point, clients := v["rpl_semi_sync_master_enabled"] == "ON", v["rpl_semi_sync_master_wait_point"],
+		v["rpl_semi_sync_master_clients"]
+	if on || replicas > 0 {
+		f.Found = fmt.Sprintf("enabled=%t wait_point=%s timeout=%d clients=%s", on, point, timeout, clients)
+	}
+	const loses = "a crash of this server loses orders and payments that were already acknowledged"
+	switch {
+	case !on && replicas > 0:
+		f.Level, f.Why, f.Fix = LevelWarn, "replicas follow asynchronously: "+loses+", and the replica does not have them",
+			"turn semi-synchronous replication on: docs/operations.md, A database that outlives a machine"
+	case on && clients == "0":
+		f.Level, f.Why, f.Fix = LevelWarn, "no replica answers: every COMMIT waits for one, or stops waiting for good",
+			"start the replica, or SET GLOBAL rpl_semi_sync_master_enabled = OFF"
+	case on && point != "AFTER_SYNC":
+		f.Level, f.Why, f.Fix = LevelWarn, "others see an order before a replica has it: "+loses,
+			"SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC"
+	case on && timeout < semiSyncPatience:
+		f.Level, f.Why = LevelWarn, "it goes on alone when the replica is slow for so many milliseconds, and then "+loses
+		f.Fix = fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout = %d", semiSyncPatience)
+	}
+	return []Finding{role, f}
 }
 
 // session looks at what a connection has been given beside the server's own settings: a proxy

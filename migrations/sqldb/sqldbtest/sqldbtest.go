@@ -136,6 +136,22 @@ func MariaDBServer(t testing.TB, options ...string) *servers.MariaDB {
 	return m
 }
 
+// Replicated starts a primary and a replica of it, of the test's own, of which it may kill
+// one. semiSync: the primary answers a COMMIT when the replica has it.
+func Replicated(t testing.TB, semiSync bool) (primary, replica *servers.MariaDB) {
+	t.Helper()
+	primary = MariaDBServer(t, servers.ReplicaOptions(1)...)
+	replica = MariaDBServer(t, servers.ReplicaOptions(2)...)
+	err := servers.Replicate(t.Context(), primary, replica)
+	if err == nil && semiSync {
+		err = primary.SemiSync(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return primary, replica
+}
+
 // Open opens and migrates a database of such a server.
 func Open(t testing.TB, dsn string) *sqldb.DB {
 	t.Helper()
