@@ -35,7 +35,8 @@ func TestSentinelURL(t *testing.T) {
 		len(o.Addrs) != 2 || o.MasterName != "shop" || o.DB != 0 || o.SentinelUsername != "w" || o.SentinelPassword != "s&e" {
 		t.Errorf("%+v", o)
 	}
-	for _, url := range []string{"redis+sentinel://", "redis+sentinel://h1:1", "redis+sentinel://h1:1/", "redis+sentinel://h1/shop",
+	for _, url := range []string{"redis+sentinel://", "redis+sentinel://h1:1", "redis+sentinel://h1:1/",
+		"redis+sentinel://h1/shop",
 		"redis+sentinel://h1:1/shop/x", "redis+sentinel://h1:1/shop/-1", "redis+sentinel://h1:1/shop/1/2",
 		"redis+sentinel://h1:1/shop?password=hunter2", "redis+sentinel://h1:1/shop?sentinel_user=a&sentinel_user=b",
 		"redis+sentinel://h1:1/shop?sentinel_user=%zz", "redis+cluster://h1:1/shop", "rediss+other://h1:1"} {
@@ -72,7 +73,8 @@ func TestSentinelsMasterDies(t *testing.T) {
 	t.Logf("the replica served after %s", time.Since(killed).Round(time.Millisecond))
 	wait(t, "all end", 30*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
 	s.mu.Lock()
-	if t.Logf("the latest was %s late", s.late.Round(time.Millisecond)); s.late > 5*time.Second { // 0.5 s on a quiet machine
+	t.Logf("the latest was %s late", s.late.Round(time.Millisecond))
+	if s.late > 5*time.Second { // 0.6 s were seen on a busy machine
 		t.Error("the sweep of every 300 ms did not stand in for Redis")
 	}
 	s.mu.Unlock()

@@ -21,7 +21,7 @@ var tidbSays = []struct {
 }{
 	{8002, "can not retry select for update statement"},
 	{8022, "Error: KV error safe to retry"},
-	{8027, "Information schema is out of date: schema failed to update in 1 lease, please make sure TiDB can connect to TiKV"},
+	{8027, "Information schema is out of date: schema failed to update in 1 lease"},
 	{8028, "Information schema is changed during the execution of the statement"},
 	{8175, "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query"},
 	{8176, "Your query has been cancelled due to exceeding the allowed memory limit for the tidb-server instance"},
@@ -85,7 +85,7 @@ func TestBusyClusterIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A cluster that is busy is told so many times as one transaction is tried, however many share it: were they tried one by
+// A cluster that is busy is asked as often as one transaction is tried, however many share it: were they tried one by
 // one, forty callers would come down forty times on servers that have just said that they cannot.
 func TestBusyClusterMeetsNoStorm(t *testing.T) {
 	db, proxy := behindProxy(t)

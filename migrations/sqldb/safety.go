@@ -57,7 +57,8 @@ func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
 	v := map[string]string{}
 	for _, query := range []string{`SHOW GLOBAL VARIABLES
 WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'sql_mode',
-  'max_allowed_packet', 'wsrep_on', 'default_storage_engine') OR Variable_name LIKE 'rpl_semi_sync_%'`, `SHOW GLOBAL STATUS
+  'max_allowed_packet', 'wsrep_on', 'default_storage_engine') OR Variable_name LIKE 'rpl_semi_sync_%'`,
+		`SHOW GLOBAL STATUS
 WHERE Variable_name IN ('Slave_running', 'Slaves_connected') OR Variable_name LIKE 'Rpl_semi_sync_%_clients'`} {
 		err := Each(ctx, db, query, nil, func(rows *sql.Rows) error {
 			var name, value string
