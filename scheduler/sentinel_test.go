@@ -17,7 +17,7 @@ import (
 
 // The hosts are the sentinels', the user and password the servers', and a password with any character goes through.
 func TestSentinelURL(t *testing.T) {
-	client, err := Connect("rediss+sentinel://u:p%40s%2Fs@h1:1,h2:2/the%2Fshop/3?sentinel_user=w&sentinel_password=s%26e")
+	client, err := Connect("rediss+sentinel://u:p%40s%2Fs@h1:1,h2:2/the%2Fshop/3?sentinel_password=s%26e")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,8 +31,9 @@ func TestSentinelURL(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	var o redis.UniversalOptions
-	if rest, ok := hostsOf("u:p@h1:1,h2:2/shop?sentinel_user=w&sentinel_password=s%26e", &o); !ok || !masterOf(rest, &o) ||
-		len(o.Addrs) != 2 || o.MasterName != "shop" || o.DB != 0 || o.SentinelUsername != "w" || o.SentinelPassword != "s&e" {
+	rest, ok := hostsOf("u:p@h1:1,h2:2/shop?sentinel_user=w&sentinel_password=s%26e", &o)
+	if !ok || !masterOf(rest, &o) || len(o.Addrs) != 2 || o.MasterName != "shop" || o.DB != 0 ||
+		o.SentinelUsername != "w" || o.SentinelPassword != "s&e" {
 		t.Errorf("%+v", o)
 	}
 	for _, url := range []string{"redis+sentinel://", "redis+sentinel://h1:1", "redis+sentinel://h1:1/",

@@ -102,7 +102,8 @@ func TestBusyClusterMeetsNoStorm(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range calls {
 			wg.Go(func() {
-				if _, err := g.Do(t.Context(), fmt.Sprintf("%d-%d", says.number, i)); !errors.Is(err, sqldb.ErrUnavailable) {
+				_, err := g.Do(t.Context(), fmt.Sprintf("%d-%d", says.number, i))
+				if !errors.Is(err, sqldb.ErrUnavailable) {
 					t.Errorf("%d: %v", says.number, err)
 				}
 			})

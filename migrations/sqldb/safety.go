@@ -109,8 +109,8 @@ func judgeReplicas(v map[string]string) []Finding {
 	const loses = "a crash of this server loses orders and payments that were already acknowledged"
 	switch {
 	case !on && replicas > 0:
-		f.Level, f.Why, f.Fix = LevelWarn, "replicas follow asynchronously: "+loses+", and the replica does not have them",
-			"turn semi-synchronous replication on: docs/operations.md, A database that outlives a machine"
+		f.Level, f.Why = LevelWarn, "replicas follow asynchronously: "+loses+", and the replica does not have them"
+		f.Fix = "turn semi-synchronous replication on: docs/operations.md, A database that outlives a machine"
 	case on && clients == "0":
 		f.Level, f.Why, f.Fix = LevelWarn, "no replica answers: every COMMIT waits for one, or stops waiting for good",
 			"start the replica, or SET GLOBAL rpl_semi_sync_master_enabled = OFF"
@@ -118,7 +118,7 @@ func judgeReplicas(v map[string]string) []Finding {
 		f.Level, f.Why, f.Fix = LevelWarn, "others see an order before a replica has it: "+loses,
 			"SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC"
 	case on && timeout < semiSyncPatience:
-		f.Level, f.Why = LevelWarn, "it goes on alone when the replica is slow for so many milliseconds, and then "+loses
+		f.Level, f.Why = LevelWarn, "it goes on alone when the replica is slow for so many ms, and then "+loses
 		f.Fix = fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout = %d", semiSyncPatience)
 	}
 	return []Finding{role, f}

@@ -151,7 +151,7 @@ func TestSafetyKnowsReplicas(t *testing.T) {
 		t.Error(f)
 	}
 	set("timeout = 10000")
-	if f := finding(db, "mysql.semi_sync"); f.Level != sqldb.LevelWarn || !strings.Contains(f.Why, "milliseconds") {
+	if f := finding(db, "mysql.semi_sync"); f.Level != sqldb.LevelWarn || !strings.Contains(f.Why, "so many ms") {
 		t.Error(f)
 	}
 	set("wait_point = AFTER_COMMIT")
@@ -179,7 +179,7 @@ func TestSafetyKnowsReplicas(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if f := finding(db, "mysql.semi_sync"); f.Level != sqldb.LevelWarn || !strings.Contains(f.Why, "no replica answers") {
+	if f := finding(db, "mysql.semi_sync"); f.Level != sqldb.LevelWarn || !strings.Contains(f.Why, "no replica an") {
 		t.Error(f)
 	}
 }

@@ -408,7 +408,7 @@ func (p *Proxy) questions(c *conversation) (more bool) {
 			c.about = false
 			c.set(m)
 			switch m {
-			case Pass, CutAfter, Stall:
+			case Pass, CutAfter, Stall, Refused:
 			case CutBefore:
 				return false
 			case Dead:

@@ -87,7 +87,7 @@ func (s *RedisSentinel) start(ctx context.Context, dir string) error {
 // inStep reports that the replica has what the master has.
 func (s *RedisSentinel) inStep(ctx context.Context) bool {
 	c := redis.NewClient(&redis.Options{Addr: s.Nodes[1].Addr, Password: RedisPassword})
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	info, err := c.Info(ctx, "replication").Result()
 	return err == nil && strings.Contains(info, "master_link_status:up")
 }
