@@ -117,13 +117,13 @@ func hostsOf(rest string, o *redis.UniversalOptions) (after string, ok bool) {
 // it could.
 func masterOf(rest string, o *redis.UniversalOptions) bool {
 	path, query, _ := strings.Cut(rest, "?")
-	name, db, hasDB := strings.Cut(strings.Trim(path, "/"), "/")
+	name, number, numbered := strings.Cut(strings.Trim(path, "/"), "/")
 	var err error
 	if o.MasterName, err = url.PathUnescape(name); err != nil || o.MasterName == "" {
 		return false
 	}
-	if hasDB {
-		if o.DB, err = strconv.Atoi(db); err != nil || o.DB < 0 {
+	if numbered {
+		if o.DB, err = strconv.Atoi(number); err != nil || o.DB < 0 {
 			return false
 		}
 	}
