@@ -106,19 +106,20 @@ func judgeReplicas(v map[string]string) []Finding {
 	if on || replicas > 0 {
 		f.Found = fmt.Sprintf("enabled=%t wait_point=%s timeout=%d clients=%s", on, point, timeout, clients)
 	}
-	const loses = "a crash of this server loses orders and payments that were already acknowledged"
 	switch {
 	case !on && replicas > 0:
-		f.Level, f.Why = LevelWarn, "replicas follow asynchronously: "+loses+", and the replica does not have them"
-		f.Fix = "turn semi-synchronous replication on: docs/operations.md, A database that outlives a machine"
+		f.Level = LevelWarn
+		f.Why = "replicas follow asynchronously: a crash of this server loses acknowledged orders that no replica has"
+		f.Fix = "turn semi-synchronous replication on, as docs/operations.md says"
 	case on && clients == "0":
 		f.Level, f.Why, f.Fix = LevelWarn, "no replica answers: every COMMIT waits for one, or stops waiting for good",
 			"start the replica, or SET GLOBAL rpl_semi_sync_master_enabled = OFF"
 	case on && point != "AFTER_SYNC":
-		f.Level, f.Why, f.Fix = LevelWarn, "others see an order before a replica has it: "+loses,
+		f.Level, f.Why, f.Fix = LevelWarn, "others see an order before a replica has it, and a crash then loses it",
 			"SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC"
 	case on && timeout < semiSyncPatience:
-		f.Level, f.Why = LevelWarn, "it goes on alone when the replica is slow for so many ms, and then "+loses
+		f.Level = LevelWarn
+		f.Why = "it goes on alone when the replica is slow for so many ms, and a crash then loses acknowledged orders"
 		f.Fix = fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout = %d", semiSyncPatience)
 	}
 	return []Finding{role, f}
