@@ -206,6 +206,40 @@ const shelf = async (width, script) => {
   await wang.context.close();
 };
 
+// By keys: the act of the chosen row, of the page, the file of a list; and none of them while somebody types.
+const byKeys = async () => {
+  const [fin, li] = [await somebody("fin", "finance", 1440), await somebody("li", "operator", 1440)];
+  const press = async (one, ...keys) => { for (const key of keys) await one.page.keyboard.press(key); };
+  const opened = async (one, act) => check(await one.page.locator(`dialog.sheet[open] form[action$='/${act}']`).waitFor().then(() => true, () => false),
+    one.says, "no key opens", act);
+  const shut = async (one) => {
+    await press(one, "Escape", "Escape"); // out of the field, then out of the dialog
+    check(!(await one.page.locator("dialog.sheet[open]").count()), one.says, "Esc does not close an act");
+  };
+  await refund();
+  await refund();
+  await fin.go("/ui/refunds");
+  await press(fin, "a");
+  check(!(await fin.page.locator("dialog.sheet[open]").count()), fin.says, "a approves one of many that nobody chose");
+  await press(fin, "j", "a");
+  await opened(fin, "approve");
+  await fin.page.locator("dialog.sheet [name=reason]").focus();
+  await fin.page.keyboard.type("a j k x s n e / ?");
+  check((await fin.page.locator("dialog.sheet [name=reason]").inputValue()) === "a j k x s n e / ?", fin.says, "keys act while somebody types");
+  await shut(fin);
+  await li.go("/ui/orders/" + await place());
+  for (const [key, act] of [["n", "note"], ["s", "ask"]]) {
+    await press(li, key);
+    await opened(li, act);
+    await shut(li);
+  }
+  await li.go("/ui/orders");
+  const file = li.page.waitForEvent("download").catch(() => null);
+  await press(li, "e");
+  check((await file)?.suggestedFilename().endsWith(".xlsx"), li.says, "e exports nothing");
+  for (const one of [fin, li]) await one.context.close();
+};
+
 // An admin gives the shop's back end an address that is told what happens; its secret is shown once.
 const hook = async () => {
   const wang = await somebody("wang", "admin", 1440);
@@ -243,6 +277,7 @@ await behave();
 
 await hook();
 await byHand();
+await byKeys();
 for (const [n, [width, script]] of [[1440, true], [390, true], [390, false]].entries()) {
   await service(width, script);
   await refunds(width, script);

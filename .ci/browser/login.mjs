@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
+import { forms as routes } from "./routes.mjs";
 
 const { ADMIN, FIRST, TOKEN, UNPROVE, DSN, CHROMIUM, SHOTS } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -130,6 +131,15 @@ const foreign = async (v, who) => {
     const headers = await answer.request().allHeaders();
     if (path !== "/login") check(/orderd_session=/.test(headers.cookie), "the cookie does not come along, so that nothing is shown by", path);
   }
+  // And whatever else the table of routes has to be sent, such as each act, by a script of that page.
+  const answers = new Map();
+  page.on("response", (r) => { if (r.request().method() === "POST") answers.set(new URL(r.url()).pathname, r.status()); });
+  const all = routes.map((r) => r.replace(/:[a-z]+/g, "1"));
+  await page.goto(at + "?post=/login");
+  await page.evaluate(([to, paths]) => Promise.all(paths.map((path) => fetch(to + path, { method: "POST", mode: "no-cors",
+    credentials: "include", body: new URLSearchParams({ reason: "1" }) }))), [ADMIN, all]);
+  for (const path of all) check(answers.get(path) === 403, "another origin's request of", path, "is answered", answers.get(path));
+  check(all.length > 60, "only", all.length, "routes to send to");
   check((await state()) === before, "another origin's form changed something");
   check(forms.size >= 15, "only", forms.size, "forms");
   await page.goto(at);

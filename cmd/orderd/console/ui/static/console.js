@@ -109,7 +109,7 @@
     const t = e.target || e;
     return t instanceof HTMLElement && (t.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(t.tagName));
   };
-  let going = 0; // when g was pressed
+  let going = -Infinity; // when g was pressed
   document.addEventListener("keydown", (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.isComposing) return;
     if (e.key === "Escape" && typing(e)) {
@@ -118,7 +118,7 @@
     }
     if (typing(e) || sheet.open || (help && help.open)) return;
     const go = performance.now() - going < 1500;
-    going = 0;
+    going = -Infinity;
     if (go) {
       const link = /^[a-z]$/.test(e.key) && one('nav a[data-go="' + e.key + '"]');
       if (link) {
