@@ -36,7 +36,8 @@ func TestAServiceIsAmongTheProcesses(t *testing.T) {
 	}
 	defer db.Close()
 	var n sql.NullInt64
-	if err := db.Pool().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM processes").Scan(&n); err != nil || n.Int64 != 0 {
+	err = db.Pool().QueryRowContext(t.Context(), "SELECT COUNT(*) FROM processes").Scan(&n)
+	if err != nil || n.Int64 != 0 {
 		t.Errorf("%d are left, %v", n.Int64, err)
 	}
 }

@@ -14,8 +14,9 @@ import (
 // one write a minute, whatever they are and however many processes answer them, and none of them is refused for it.
 func TestUsesAreNotedOnceAMinute(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
-		if _, err := db.Pool().ExecContext(t.Context(), "INSERT INTO shop_keys (name, shop, scopes, sha256, created_by, "+
-			"created_at) VALUES ('mine/1', 'mine', 'place', 'hash', 'cli', 0)"); err != nil {
+		if _, err := db.Pool().ExecContext(t.Context(), `INSERT INTO shop_keys
+  (name, shop, scopes, sha256, created_by, created_at)
+VALUES ('mine/1', 'mine', 'place', 'hash', 'cli', 0)`); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.UnixMilli(1_800_000_000_000).UTC()

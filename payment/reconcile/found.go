@@ -62,7 +62,7 @@ type (
 
 // foundForm puts a result into the form.
 func foundForm(res *Result, of endings) foundOne {
-	sum := func(s Sum) foundSum { return foundSum{s.Count, s.Fen} }
+	sum := func(s Sum) foundSum { return foundSum(s) }
 	bridge := func(b *Bridge) foundBridge {
 		return foundBridge{b.BillCount, b.BillFen, b.OursCount, b.OursFen, b.Matched, sum(b.BillOnly), sum(b.LocalOnly),
 			sum(b.Amounts), b.States, sum(b.Duplicates), sum(b.AcrossBill), sum(b.AcrossOurs), sum(b.Other)}

@@ -150,7 +150,7 @@ func ReadExact(cell string) (string, bool) {
 		if wide || r < utf8.RuneSelf {
 			b.WriteRune(r)
 		} else {
-			b.WriteByte(byte(r)) // of a text that is not UTF-8
+			b.WriteByte(byte(r)) //nolint:gosec // UnquoteChar: a byte of a text that is not UTF-8
 		}
 		rest = after
 	}
