@@ -46,5 +46,7 @@ GRANT INSERT, UPDATE ON orderd.write_offs TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.rate_limits TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE ON orderd.webhook_endpoints TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE, DELETE ON orderd.webhook_deliveries TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.bulk_runs TO 'orderd'@'127.0.0.1';
+GRANT INSERT, UPDATE ON orderd.bulk_rows TO 'orderd'@'127.0.0.1';
 GRANT UPDATE ON orderd.webhook_places TO 'orderd'@'127.0.0.1';
 GRANT INSERT, UPDATE, DELETE ON orderd.failed_tasks TO 'orderd'@'127.0.0.1';

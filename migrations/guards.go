@@ -65,6 +65,8 @@ var Guards = map[string]string{
 	"shop_keys.PRIMARY":                 "name",
 	"shop_keys.u_shop_keys":             "sha256",
 	"write_offs.PRIMARY":                "transaction_id",
+	"bulk_runs.PRIMARY":                 "id",
+	"bulk_rows.PRIMARY":                 "run_id,seq",
 	"trail.PRIMARY":                     "seq",
 	"trail.u_trail_act":                 "act,step",
 }
@@ -78,7 +80,7 @@ var Bounds = []string{
 	"ck_attempts_state", "ck_payments_outcome", "ck_refunds_amount", "ck_refund_items",
 	"ck_reconciliations_state", "ck_differences_status", "ck_failed_tasks_state",
 	"ck_shipments_state", "ck_gates_mode", "ck_gates_state", "ck_buckets_remaining", "ck_buckets_state",
-	"ck_moves_cause", "ck_webhooks_state",
+	"ck_moves_cause", "ck_webhooks_state", "ck_bulk_runs_state", "ck_bulk_rows_state",
 }
 
 // MissingGuards tells found of every key and constraint of Guards and Bounds that the

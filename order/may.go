@@ -10,6 +10,17 @@ import (
 // What people may do about an order or a payment as it stands. Pages ask before they offer it; the commands ask the
 // same of what they have locked.
 
+// CanClose reports that people can have an order in this state closed.
+func (s State) CanClose() bool {
+	return Next(s, EventCancel).Verdict == VerdictMove || s == StateClosing
+}
+
+// MayTakeTwo reports that two people may have to agree to a refund: by what was said when it was asked for, or by the
+// limit of today, of which limit is Service.ApprovalsFor; whatever else of its payment goes back.
+func (r *Refund) MayTakeTwo(limit func(sum payment.Fen) int) bool {
+	return r.ApprovalsNeeded > 1 || limit(max(r.Amount, r.PaymentTotal)) > 1
+}
+
 // RefundLeft is what of the payment of an order can be asked back at a time: 0 when nothing can.
 func (o *Order) RefundLeft(now time.Time) payment.Fen {
 	p := o.Payment

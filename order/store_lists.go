@@ -254,3 +254,69 @@ func (s *Service) Total(ctx context.Context, f Filter) (t Total, err error) {
 
 // TotalStatement gives the statement of a total with its arguments, for EXPLAIN.
 func TotalStatement(f Filter, now time.Time) (query string, args []any) { return f.totalQuery(now) }
+
+// Selected is what an act on many things needs of an order.
+type Selected struct {
+	OrderNo string
+	Version int64
+	Total   payment.Fen
+}
+
+// selectQuery is the statement of Select with its arguments: what the index finds, up to one more than most, and of
+// that what the rest of the filter means.
+func (f *Filter) selectQuery(now time.Time, prepaid bool, most int) (string, []any) {
+	all := *f
+	all.Cursor = ""
+	var found, meant terms
+	index := all.byIndex(&found, now)
+	all.byRow(&meant)
+	meant.add(prepaid, `(
+        SELECT COUNT(*)
+        FROM payment_attempts a
+        WHERE a.order_no = orders.order_no) > 0`)
+	meant.add(len(meant.terms) == 0, "1 = 1")
+	return `SELECT order_no, version, total_fen, CASE WHEN ` + strings.Join(meant.terms, "\n      AND ") + `
+  THEN 1 ELSE 0 END
+FROM (
+    SELECT order_no, version, total_fen
+    FROM orders /*! FORCE INDEX (` + index + `) */
+    WHERE ` + strings.Join(found.terms, "\n      AND ") + `
+    LIMIT ?) orders
+ORDER BY order_no DESC`, append(append(meant.args, found.args...), most+1)
+}
+
+// Select gives the orders of a filter, whatever its page, the newest first; with prepaid those alone for which a trade
+// was opened. whole is false when the index has more than most, looked at or not: then they are not given. Errors:
+// *ValidationError, database errors.
+func (s *Service) Select(ctx context.Context, f Filter, prepaid bool, most int) (all []Selected, whole bool,
+	err error) {
+	if err := f.check(); err != nil {
+		return nil, false, err
+	}
+	query, args := f.selectQuery(s.cfg.Now(), prepaid, most)
+	looked := 0
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		all, looked = nil, 0 // of a run that was cut off
+		return sqldb.Each(ctx, tx, query, args, func(rows *sql.Rows) error {
+			var o Selected
+			hit := false
+			err := rows.Scan(&o.OrderNo, &o.Version, &o.Total, &hit)
+			if looked++; hit {
+				all = append(all, o)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, false, sqldb.Wrap("select orders", err)
+	}
+	if looked > most {
+		return nil, false, nil
+	}
+	return all, true, nil
+}
+
+// SelectStatement gives the statement of Select with its arguments, for EXPLAIN.
+func SelectStatement(f Filter, now time.Time, most int) (query string, args []any) {
+	return f.selectQuery(now, true, most)
+}

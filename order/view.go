@@ -143,6 +143,20 @@ func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 	return orders, next, nil
 }
 
+// Caused reports that something has left an event in the timeline of an order, about one refund unless outRefundNo is "":
+// for whoever repeats an act that may have been done. It is read where orders are written.
+func (s *Service) Caused(ctx context.Context, orderNo, causeType, causeID, outRefundNo string) (found bool, err error) {
+	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, events, err := orderAndEvents(ctx, tx, orderNo)
+		found = slices.ContainsFunc(events, func(e TimelineEvent) bool {
+			return e.Cause.Type == causeType && e.Cause.ID == causeID &&
+				(outRefundNo == "" || e.Detail["out_refund_no"] == outRefundNo)
+		})
+		return err
+	})
+	return found, sqldb.Wrap("look for what was done", err)
+}
+
 // Timeline gives everything that happened to an order, in order. The first
 // event is the placement, which the order's own row records.
 func (s *Service) Timeline(ctx context.Context, orderNo string) ([]TimelineEvent, error) {

@@ -335,6 +335,16 @@ var violations = []violation{
 	{isPartly, "",
 		"UPDATE refunds SET state = 'closed' WHERE order_no = '$o'",
 		"refund.one_successor stock.return_has_refund money.no_more_back events.refunds:2"},
+	// Acts on many.
+	{isNone, "bulk1",
+		"INSERT INTO bulk_runs (id, kind, actor, reason, filter, total, sum_fen, state, done, changed, failed, note, " +
+			"holder, held_until, created_at, ended_at) " +
+			"VALUES ('bulk1', 'order.ask', 'x', 'x', '', 1, 1, 'running', 0, 0, 0, '', '', 0, 1, 0)",
+		"bulk.runs"},
+	{isNone, "bulk2",
+		"INSERT INTO bulk_rows (run_id, seq, ref, version, amount_fen, state, detail) " +
+			"VALUES ('bulk2', 1, 'x', 1, 1, 'waiting', '')",
+		"bulk.rows"},
 	// Reconciliation.
 	{isNone, "diff1",
 		newDiff + "('diff1', '2027-01-15', 'ALL', 1, 'LOCAL_ONLY', '42', '', '', '42', 0, 0, 1, '', '', '{}', 0, " +

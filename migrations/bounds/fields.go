@@ -39,7 +39,7 @@ var (
 	Reason = Field{Name: "reason", Least: 1, Most: 200, Unit: Characters, Of: Line,
 		Columns: "refunds.note refunds.decided_why refunds.said_why refund_approvals.reason stock_flows.reason " +
 			"differences.proposed_why differences.resolved_why bill_hands.why stock_gates.reason " +
-			"write_offs.proposed_why write_offs.written_off_why day_closings.why trail.reason",
+			"write_offs.proposed_why write_offs.written_off_why day_closings.why trail.reason bulk_runs.reason",
 		Why: "the width of the narrowest of its columns"}
 	// Comment is what a person says about a difference.
 	Comment = Field{Name: "comment", Least: 1, Most: 500, Unit: Characters, Of: Line, Columns: "difference_notes.body",
@@ -66,7 +66,7 @@ var (
 			"operator_passwords.person operator_links.person operator_links.created_by operator_sessions.person " +
 			"saved_views.person " +
 			"write_offs.proposed_by write_offs.written_off_by differences.assignee difference_notes.who " +
-			"day_closings.who trail.actor",
+			"day_closings.who trail.actor bulk_runs.actor",
 		Why: "the width of its columns; package operators has a narrower grammar for new names"}
 	Password = Field{Name: "password", Least: 12, Most: 128, Unit: Characters, Of: Line,
 		Why: "twelve are what five tries in a quarter of an hour never find; of it a hash alone is stored"}
@@ -170,6 +170,10 @@ var (
 		Columns: "differences.resolution", Why: "the width of its column"}
 	DifferenceID = Field{Name: "the id of a difference", Least: 32, Most: 32, Unit: Bytes, Of: Word, Over: Ours,
 		Columns: "differences.id difference_notes.difference_id", Why: "128 bits of a hash, in hex"}
+	BulkID = Field{Name: "the id of a bulk run", Least: 26, Most: 26, Unit: Bytes, Of: Word,
+		Columns: "bulk_runs.id bulk_rows.run_id", Why: "a ULID, which the caller makes: the same again is the same run"}
+	BulkNote = Field{Name: "why a row of a bulk run was not done, or a run stopped", Most: 200, Unit: Characters,
+		Of: Line, Over: Cut, Columns: "bulk_rows.detail bulk_runs.note", Why: "the width of its columns"}
 	TaskCause = Field{Name: "why a task failed", Most: 500, Unit: Characters, Of: Line, Over: Cut,
 		Columns: "failed_tasks.cause", Why: "the width of its column"}
 	TaskType = Field{Name: "the type of a task", Most: 32, Unit: Characters, Of: Visible, Over: Cut,
@@ -190,6 +194,7 @@ var Fields = []*Field{
 	&WebhookURL, &WebhookProblem, &WebhookAnswer,
 	&WeChatNo, &MchID, &AppID, &PaidBy, &Currency, &NotificationID, &Echo, &ShipmentWord, &BillState,
 	&Actor, &CauseType, &CauseID, &PaidFrom, &Detail, &Problem, &DayProblem, &Resolution, &DifferenceID,
+	&BulkID, &BulkNote,
 	&TaskCause, &TaskType, &TaskKey, &TaskPayload,
 }
 
@@ -210,7 +215,7 @@ var Own = []struct{ What, Columns string }{
 			"order_events.actor_type payment_attempts.state payment_attempts.trade_type payments.outcome " +
 			"payments.reason refunds.state refunds.reason refunds.requester_type refunds.told refunds.said_what " +
 			"refunds.sent_to stock_flows.kind " +
-			"saved_views.page " +
+			"saved_views.page bulk_runs.kind bulk_runs.state bulk_rows.state " +
 			"operators.role operator_tokens.role operator_sessions.role trail.role trail.action trail.outcome " +
 			"bill_files.bill_type bill_files.source bill_chunks.bill_type " +
 			"reconciliations.bill_type reconciliations.state bill_hands.bill_type bill_hands.act bill_hands.how " +
@@ -223,7 +228,8 @@ var Own = []struct{ What, Columns string }{
 	{"a name that an administrator gave a shop", "shop_keys.name shop_keys.shop orders.shop refunds.shop"},
 	{"a number of this service, or a secret that it made",
 		"webhook_endpoints.id webhook_deliveries.endpoint_id webhook_endpoints.secret webhook_endpoints.old_secret " +
-			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new trail.act trail.request_id"},
+			"webhook_places.holder operator_passwords.totp operator_passwords.totp_new trail.act trail.request_id " +
+			"bulk_runs.holder"},
 	{"what a process says of itself",
 		"processes.id processes.host processes.roles processes.version processes.revision"},
 	{"an address of a connection, or times", "operator_sessions.address login_failures.tries trail.address"},
@@ -234,10 +240,11 @@ var Own = []struct{ What, Columns string }{
 	{"a number of a trade or refund that was read from a bill, or of a process",
 		"differences.ref matched_across.ref reconciliations.holder stock_buckets.home"},
 	{"the number of a refund or of a payment, or a day", "events_out.ref webhook_deliveries.ref"},
+	{"the number of an order or of a refund", "bulk_rows.ref"},
 	{"what is put together of fields that have bounds of their own",
 		"shipments.content payment_attempts.answer payment_attempts.open_calls reconciliations.result " +
 			"differences.facts " +
-			"bill_chunks.body saved_views.query day_closing_parts.body stock_gates.counts " +
+			"bill_chunks.body saved_views.query bulk_runs.filter day_closing_parts.body stock_gates.counts " +
 			"trail.target trail.asked trail.was trail.became"},
 }
 

@@ -15,7 +15,7 @@ import (
 func TestBulkInsert(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		ctx := t.Context()
-		if _, err := db.Pool().ExecContext(ctx, "CREATE TABLE bulk_rows (id BIGINT PRIMARY KEY, name VARCHAR(20) "+
+		if _, err := db.Pool().ExecContext(ctx, "CREATE TABLE many_rows (id BIGINT PRIMARY KEY, name VARCHAR(20) "+
 			"NOT NULL)"); err != nil {
 			t.Fatal(err)
 		}
@@ -26,7 +26,7 @@ func TestBulkInsert(t *testing.T) {
 				args = append(args, int64(from+i), fmt.Sprint("it's ", from+i))
 			}
 			return db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-				return tx.InsertRows(ctx, "INSERT INTO bulk_rows (id, name) VALUES", 2, args)
+				return tx.InsertRows(ctx, "INSERT INTO many_rows (id, name) VALUES", 2, args)
 			})
 		}
 		for _, n := range []int{1, 15, 16, 17, 255, 256, 600, 600, 16, 16} {
@@ -38,14 +38,14 @@ func TestBulkInsert(t *testing.T) {
 				t.Fatalf("%d rows, the first of them there already: %v", n, err)
 			}
 			if n == 600 {
-				if _, err := db.Pool().ExecContext(ctx, fmt.Sprintf("ALTER TABLE bulk_rows ADD COLUMN c%d BIGINT",
+				if _, err := db.Pool().ExecContext(ctx, fmt.Sprintf("ALTER TABLE many_rows ADD COLUMN c%d BIGINT",
 					next)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
 		var count int
-		const matching = "SELECT COUNT(*) FROM bulk_rows WHERE name LIKE 'it''s %'"
+		const matching = "SELECT COUNT(*) FROM many_rows WHERE name LIKE 'it''s %'"
 		if err := db.QueryRowContext(ctx, matching).Scan(&count); err != nil || count != want {
 			t.Fatalf("%d rows, want %d: %v", count, want, err)
 		}

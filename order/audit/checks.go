@@ -58,7 +58,7 @@ const (
 var checks = slices.Concat([]check{
 	{schemaCheck, "the keys and bounds that guard the books are there, as they were made", ""},
 }, stockChecks, gateChecks, eventChecks, orderChecks, moneyChecks, refundChecks, rowChecks, refundRowChecks, bookChecks,
-	peopleChecks, []check{
+	bulkChecks, peopleChecks, []check{
 		{trailCheck, "no row of the audit trail was changed, taken out or put in", ""},
 	}, taskChecks, outcomeChecks)
 

@@ -63,6 +63,9 @@ var words = map[string][]string{
 	"stock_buckets.state":      {"open", "closing", "closed"},
 	"stock_moves.cause":        {"grant", "back", "close"},
 	"webhook_endpoints.state":  {"on", "disabled", "removed"},
+	"bulk_runs.kind":           {"order.close", "order.ask", "refund.approve"},
+	"bulk_runs.state":          {"running", "stopped", "done"},
+	"bulk_rows.state":          {"waiting", "doing", "done", "changed", "failed"},
 }
 
 // books are a day that was reconciled, what its run and people made of it, and tasks that failed.
@@ -112,7 +115,7 @@ var books = billInto + "('2027-01-14', 'ALL', '$sha', 'wechat', 9, 1, 1800000000
 	"INSERT INTO processes (id, host, pid, roles, version, revision, began_at, seen_at) VALUES ('a:1', 'a', 1, " +
 	"'api', 'v1', 'abc', 0, 0);" +
 	"INSERT INTO saved_views (person, page, name, query, saved_at) VALUES ('adam', 'orders', 'x', 'a=b', " +
-	"1800000000000);" + saleRows
+	"1800000000000);" + saleRows + ";" + bulkOf("'order.ask', 'adam', 1, 'running', 0, 0", askedRow)
 
 func newPrompt(t *testing.T, db *sqldb.DB, seed uint64) *prompt {
 	t.Helper()

@@ -247,6 +247,19 @@ var rowSeeds = []seed{
 	{"a refund that is looked at in 2286", "UPDATE refunds SET due_at = " + never + " WHERE order_no = '$open'",
 		"refund.due_soon"},
 
+	{"a bulk run without its rows", bulkOf("'order.ask', 'x', 1, 'running', 0, 0", ""), "bulk.runs"},
+	{"a bulk run that has done what it has not", bulkOf("'order.ask', 'x', 1, 'done', 1, 1800000000000", askedRow),
+		"bulk.runs"},
+	{"a bulk run by nobody", bulkOf("'order.ask', '', 1, 'running', 0, 0", askedRow), "bulk.runs"},
+	{"closed in bulk, and open", bulkOf("'order.close', 'x', 1, 'running', 1, 0", "order_no, version, total_fen, "+
+		"'done', '' FROM orders WHERE order_no = '$pending'"), "bulk.rows"},
+	{"approved in bulk by somebody who has not", bulkOf("'refund.approve', 'nobody', 1, 'running', 1, 0",
+		"out_refund_no, version, amount_fen, 'done', '' FROM refunds WHERE order_no = '$partly'"), "bulk.rows"},
+	{"a row of a bulk run that there is not", bulkOf("'order.ask', 'x', 1, 'running', 0, 0", askedRow) +
+		";DELETE FROM bulk_runs", "bulk.rows"},
+	{"an order in bulk of a version that there never was", bulkOf("'order.ask', 'x', 1, 'running', 0, 0",
+		"order_no, version + 1, total_fen, 'waiting', '' FROM orders WHERE order_no = '$asked'"), "bulk.rows"},
+
 	{"a lease for ever", runInto + "('2027-01-14', 'ALL', 'failed', 1, 'x', " + never + ", 1, '')", "books.runs"},
 	{"a run by nobody", runInto + "('2027-01-14', 'ALL', 'running', 1, '', 1, 1, '')", "books.runs quiet.books"},
 	{"a run of no day", runInto + "('someday', 'ALL', 'failed', 1, 'x', 1, 1, '')", "books.runs"},
@@ -444,3 +457,19 @@ var closedDay = func() string {
 		manifest + "', '');INSERT INTO day_closing_parts (bill_date, seq, name, part, body) VALUES " +
 		strings.Join(parts, ", ")
 }()
+
+// askedRow is a row of a bulk run, about an order as it is.
+const askedRow = "order_no, version, total_fen, 'waiting', '' FROM orders WHERE order_no = '$asked'"
+
+// bulkOf inserts a bulk run, of which kind, actor, total, state, done and ended_at are given, and its row, without for
+// "".
+func bulkOf(run, row string) string {
+	all := "INSERT INTO bulk_runs (id, reason, filter, holder, held_until, note, changed, failed, created_at, " +
+		"sum_fen, kind, actor, total, state, done, ended_at) VALUES ('b1', 'x', '', '', 0, '', 0, 0, 1800000000000, " +
+		"0, " + run + ")"
+	if row != "" {
+		all += ";INSERT INTO bulk_rows (run_id, seq, ref, version, amount_fen, state, detail) SELECT 'b1', 1, " + row +
+			";UPDATE bulk_runs SET sum_fen = (SELECT SUM(amount_fen) FROM bulk_rows)"
+	}
+	return all
+}

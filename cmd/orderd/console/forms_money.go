@@ -34,7 +34,7 @@ func (c *console) refundActs() []act {
 // the password is then asked for once more. Of money that was held, whoever sent it back was the first.
 func (c *console) needsTwo(ctx echo.Context) (bool, error) {
 	r, err := c.Refunds.FindRefund(ctx.Request().Context(), ctx.Param("no"))
-	return r.ApprovalsNeeded > 1 || c.Refunds.ApprovalsFor(max(r.Amount, r.PaymentTotal)) > 1, err
+	return r.MayTakeTwo(c.Refunds.ApprovalsFor), err
 }
 
 // heldNeedsTwo is needsTwo of money that is held.

@@ -24,7 +24,7 @@ func (c *console) orderActs() []act {
 			fields: []field{withReason}, show: c.vouchSubject},
 		{name: "order.close", path: page + "close", route: route + "close", danger: true, waits: true,
 			fields: []field{withReason, withVersion}, show: c.orderSubject(func(o *order.Order) string {
-				if !mayClose(o) {
+				if !o.State.CanClose() {
 					return "off.notopen"
 				}
 				return ""
@@ -37,11 +37,6 @@ func (c *console) orderActs() []act {
 				return ""
 			})},
 	}
-}
-
-// mayClose reports that a person can have an order closed.
-func mayClose(o *order.Order) bool {
-	return order.Next(o.State, order.EventCancel).Verdict == order.VerdictMove || o.State == order.StateClosing
 }
 
 // orderSubject is an order as what an act is about; off says why it cannot be done, nil: it always can.
@@ -161,7 +156,7 @@ func (c *console) orderLinks(ctx echo.Context, o *order.Order, events []order.Ti
 	if o.RefundLeft(c.Now()) > 0 {
 		names = append(names, "order.refund")
 	}
-	if mayClose(o) {
+	if o.State.CanClose() {
 		names = append(names, "order.close")
 	}
 	names = append(names, "order.note")

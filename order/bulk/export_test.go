@@ -1,0 +1,31 @@
+package bulk
+
+import "context"
+
+// The statements of lists and claims, and what they are about.
+const (
+	ListQuery   = listQuery
+	RowsQuery   = rowsQuery
+	RowsInQuery = rowsInQuery
+	FreeQuery   = freeQuery
+	NextQuery   = nextQuery
+	HoldFor     = holdFor
+	ClosingYet  = closingStill
+	NoAnswer    = noAnswer
+)
+
+// Claimed takes the next row of a run and does it without saying so, as whoever dies then; acts: it dies after the act.
+// The settle that it gives says so after all.
+func (r *Runs) Claimed(ctx context.Context, id string, acts bool) (ref string, settle func() error, err error) {
+	c, err := r.claim(ctx, id)
+	if err == nil && acts {
+		_, _, err = r.outcome(ctx, &c)
+	}
+	return c.row.Ref, func() error { return r.settle(ctx, id, c.row.Seq, RowDone, "") }, err
+}
+
+// Pass gives each run that is free its turn.
+func (r *Runs) Pass(ctx context.Context) error {
+	_, err := r.pass(ctx)
+	return err
+}

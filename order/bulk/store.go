@@ -1,0 +1,312 @@
+package bulk
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
+	"orderd/payment/operators"
+)
+
+const runColumns = `id, kind, actor, reason, filter, total, sum_fen, state, done, changed, failed, note, created_at,
+  ended_at`
+
+// scanRun reads runColumns.
+func scanRun(rows *sql.Rows) (r Run, err error) {
+	var created, ended int64
+	err = rows.Scan(&r.ID, &r.Kind, &r.Actor, &r.Reason, &r.Filter, &r.Total, &r.Sum, &r.State, &r.Done, &r.Changed,
+		&r.Failed, &r.Note, &created, &ended)
+	r.CreatedAt = sqldb.FromMillis(created)
+	if ended > 0 {
+		r.EndedAt = sqldb.FromMillis(ended)
+	}
+	return r, err
+}
+
+// Find gives a run. Errors: ErrNotFound, database errors.
+func (r *Runs) Find(ctx context.Context, id string) (Run, error) {
+	all, err := sqldb.Decided(ctx, r.db, `SELECT `+runColumns+`
+FROM bulk_runs
+WHERE id = ?`, []any{id}, scanRun)
+	switch {
+	case err != nil:
+		return Run{}, sqldb.Wrap("read a bulk run", err)
+	case len(all) == 0:
+		return Run{}, ErrNotFound
+	}
+	return all[0], nil
+}
+
+// Most rows of a page of a list.
+const (
+	defaultPage = 50
+	maxPage     = 200
+)
+
+// pageOf is the size of a page that asks for n rows.
+func pageOf(n int) int {
+	if n <= 0 {
+		return defaultPage
+	}
+	return min(n, maxPage)
+}
+
+const listQuery = `SELECT ` + runColumns + `
+FROM bulk_runs
+WHERE id < ?
+ORDER BY id DESC
+LIMIT ?`
+
+// List gives runs, the newest ids first, and the cursor of the next page, "" at the end. Errors: bounds.ErrCursor,
+// database errors.
+func (r *Runs) List(ctx context.Context, cursor string, limit int) ([]Run, string, error) {
+	if err := bounds.BulkID.Cursor(cursor); err != nil {
+		return nil, "", err
+	}
+	limit = pageOf(limit)
+	if cursor == "" {
+		cursor = lastID
+	}
+	all, err := sqldb.Decided(ctx, r.db, listQuery, []any{cursor, limit + 1}, scanRun)
+	if err != nil {
+		return nil, "", sqldb.Wrap("list bulk runs", err)
+	}
+	if len(all) <= limit {
+		return all, "", nil
+	}
+	return all[:limit], all[limit-1].ID, nil
+}
+
+// lastID is not below any id.
+const lastID = "~"
+
+// scanRow reads the columns of a row.
+func scanRow(rows *sql.Rows) (x Row, err error) {
+	err = rows.Scan(&x.Seq, &x.Ref, &x.Version, &x.Amount, &x.State, &x.Detail)
+	return x, err
+}
+
+const rowsQuery = `SELECT seq, ref, version, amount_fen, state, detail
+FROM bulk_rows
+WHERE run_id = ?
+  AND seq > ?
+ORDER BY seq
+LIMIT ?`
+
+const rowsInQuery = `SELECT seq, ref, version, amount_fen, state, detail
+FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
+WHERE run_id = ?
+  AND state = ?
+  AND seq > ?
+ORDER BY seq
+LIMIT ?`
+
+// Rows gives rows of a run in their order, of one state or of all (""), and the place of the last one for the next
+// page, 0 at the end.
+func (r *Runs) Rows(ctx context.Context, id string, state RowState, after int64, limit int) ([]Row, int64, error) {
+	limit = pageOf(limit)
+	query, args := rowsQuery, []any{id, after, limit + 1}
+	if state != "" {
+		query, args = rowsInQuery, []any{id, string(state), after, limit + 1}
+	}
+	all, err := sqldb.Decided(ctx, r.db, query, args, scanRow)
+	if err != nil {
+		return nil, 0, sqldb.Wrap("list the rows of a bulk run", err)
+	}
+	if len(all) <= limit {
+		return all, 0, nil
+	}
+	return all[:limit], all[limit-1].Seq, nil
+}
+
+// insert writes a run and its rows. Of two at once with one id the second finds the first's.
+func (r *Runs) insert(ctx context.Context, a *Ask, rows []Row) error {
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO bulk_runs
+  (id, kind, actor, reason, filter, total, sum_fen, state, done, changed, failed, note, holder, held_until, created_at,
+  ended_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, 'running', 0, 0, 0, '', '', 0, ?, 0)`, a.ID, string(a.Kind), a.Actor, a.Reason,
+			a.Filter.Text(), len(rows), int64(sum(rows)), sqldb.Millis(r.cfg.Now()))
+		if err != nil {
+			return err
+		}
+		const cols = 7
+		args := make([]any, 0, cols*len(rows))
+		for i := range rows {
+			x := &rows[i]
+			args = append(args, a.ID, x.Seq, x.Ref, x.Version, int64(x.Amount), string(x.State), "")
+		}
+		return tx.InsertRows(ctx, `INSERT INTO bulk_rows
+  (run_id, seq, ref, version, amount_fen, state, detail)
+VALUES`, cols, args)
+	})
+	if sqldb.IsDuplicate(err) { // the caller compares
+		return nil
+	}
+	return sqldb.Wrap("start a bulk run", err)
+}
+
+// goOn has a run that was stopped go on, and gives it as it is.
+func (r *Runs) goOn(ctx context.Context, id string) (Run, error) {
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE bulk_runs
+SET state = 'running', note = '', ended_at = 0
+WHERE id = ?
+  AND state = 'stopped'`, id)
+		return err
+	})
+	if err != nil {
+		return Run{}, sqldb.Wrap("go on with a bulk run", err)
+	}
+	r.ring()
+	return r.Find(ctx, id)
+}
+
+// Stop ends a run that is under way after the row that is being done, and gives it as it is. One that has ended stays
+// as it is. Errors: ErrNotFound, database errors.
+func (r *Runs) Stop(ctx context.Context, id, by, reason string) (Run, error) {
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		return stop(ctx, tx, id, by+": "+reason, r.cfg.Now())
+	})
+	if err != nil {
+		return Run{}, sqldb.Wrap("stop a bulk run", err)
+	}
+	return r.Find(ctx, id)
+}
+
+// stop ends a run before its last row, and says why.
+func stop(ctx context.Context, tx *sqldb.Tx, id, note string, now time.Time) error {
+	_, err := tx.Update(ctx, `UPDATE bulk_runs
+SET state = 'stopped', note = ?, ended_at = ?
+WHERE id = ?
+  AND state = 'running'`, bounds.BulkNote.Cut(note), sqldb.Millis(now), id)
+	return err
+}
+
+const freeQuery = `SELECT ` + runColumns + `
+FROM bulk_runs /*! FORCE INDEX (ix_bulk_runs_state) */
+WHERE state = 'running'
+  AND id > ?
+  AND (holder = ? OR held_until < ?)
+ORDER BY id
+LIMIT ?`
+
+// free gives runs that this process has or may have, the oldest first.
+func (r *Runs) free(ctx context.Context) ([]Run, error) {
+	all, err := sqldb.Decided(ctx, r.db, freeQuery, []any{"", r.holder, sqldb.Millis(r.cfg.Now()), maxPage}, scanRun)
+	return all, sqldb.Wrap("find bulk runs", err)
+}
+
+// claimed is what came of asking for the next row of a run.
+type claimed struct {
+	run Run
+	row Row // its Seq is 0: there is none for this process now
+}
+
+const nextQuery = `SELECT seq, ref, version, amount_fen, state, detail
+FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
+WHERE run_id = ?
+  AND state = ?
+ORDER BY seq
+LIMIT 1`
+
+// claim takes the run, or keeps it, and writes that this process does its next row: one of which nobody knows what
+// came of it before those that wait. A run whose person may not do this any more is stopped.
+func (r *Runs) claim(ctx context.Context, id string) (c claimed, err error) {
+	err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		c = claimed{}
+		now := r.cfg.Now()
+		n, err := tx.Update(ctx, `UPDATE bulk_runs
+SET holder = ?, held_until = ?
+WHERE id = ?
+  AND state = 'running'
+  AND (holder = ? OR held_until < ?)`, r.holder, sqldb.Millis(now.Add(holdFor)), id, r.holder, sqldb.Millis(now))
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := sqldb.Each(ctx, tx, `SELECT `+runColumns+`
+FROM bulk_runs
+WHERE id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
+			c.run, err = scanRun(rows)
+			return err
+		}); err != nil {
+			return err
+		}
+		who, err := operators.Find(ctx, tx, c.run.Actor)
+		if err != nil {
+			return err
+		}
+		if !who.May(c.run.Actor, c.run.Kind.Role()) {
+			return stop(ctx, tx, id, operators.ErrNoLonger.Error(), now)
+		}
+		return next(ctx, tx, &c, now)
+	})
+	return c, sqldb.Wrap("take a row of a bulk run", err)
+}
+
+// next takes the next row, or ends the run that has none.
+func next(ctx context.Context, tx *sqldb.Tx, c *claimed, now time.Time) error {
+	for _, state := range []RowState{RowDoing, RowWaiting} {
+		if err := sqldb.Each(ctx, tx, nextQuery, []any{c.run.ID, string(state)}, func(rows *sql.Rows) (err error) {
+			c.row, err = scanRow(rows)
+			return err
+		}); err != nil {
+			return err
+		}
+		if c.row.Seq > 0 {
+			break
+		}
+	}
+	switch {
+	case c.row.Seq == 0:
+		return tx.UpdateRows(ctx, 1, `UPDATE bulk_runs
+SET state = 'done', holder = '', held_until = 0, ended_at = ?
+WHERE id = ?
+  AND state = 'running'`, sqldb.Millis(now), c.run.ID)
+	case c.row.State == RowDoing:
+		return nil
+	}
+	return tx.UpdateRows(ctx, 1, `UPDATE bulk_rows
+SET state = 'doing'
+WHERE run_id = ?
+  AND seq = ?
+  AND state = 'waiting'`, c.run.ID, c.row.Seq)
+}
+
+// settle writes what came of a row, once: who was taken for dead may settle it too.
+func (r *Runs) settle(ctx context.Context, id string, seq int64, state RowState, detail string) error {
+	column := map[RowState]string{RowDone: "done", RowChanged: "changed", RowFailed: "failed"}[state]
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Update(ctx, `UPDATE bulk_rows
+SET state = ?, detail = ?
+WHERE run_id = ?
+  AND seq = ?
+  AND state = 'doing'`, string(state), bounds.BulkNote.Cut(detail), id, seq)
+		if err != nil || n == 0 {
+			return err
+		}
+		return tx.UpdateRows(ctx, 1, fmt.Sprintf(`UPDATE bulk_runs
+SET %[1]s = %[1]s + 1
+WHERE id = ?`, column), id)
+	})
+	return sqldb.Wrap("write what came of a row of a bulk run", err)
+}
+
+// release lets another process have a run at once, also when this one stops.
+func (r *Runs) release(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeFor)
+	defer cancel()
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE bulk_runs
+SET holder = '', held_until = 0
+WHERE id = ?
+  AND holder = ?`, id, r.holder)
+		return err
+	})
+	if err != nil {
+		r.cfg.Log.Warn("another process goes on with a bulk run later", "run", id, "err", err)
+	}
+}
