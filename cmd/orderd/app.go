@@ -27,6 +27,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/audit"
+	"orderd/order/bulk"
 	"orderd/order/orderhttp"
 	"orderd/order/shops"
 	"orderd/order/webhooks"
@@ -73,6 +74,8 @@ type core struct {
 	shops    *shops.Store // keys of the shop's back ends
 	// webhooks sends nothing where no key is configured.
 	webhooks *webhooks.Service
+	// bulk has the acts on many things.
+	bulk *bulk.Runs
 	// failures has the tasks that failed; they are rows, so verbs need no Redis for them.
 	failures *scheduler.DeadLetters
 	// gate is nil where no orders are placed, and none wait.
@@ -202,6 +205,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		return err
 	}
 	c.close = append(c.close, c.orders.Close)
+	closes := scheduler.NewBucket(c.db, "close", s.CloseRate, scheduler.Burst(s.CloseRate), c.clock.Now)
+	if c.bulk, err = bulk.New(bulk.Config{DB: c.db, Orders: c.orders, Now: c.clock.Now, Log: log,
+		Calls: closes.Spare()}); err != nil {
+		return err
+	}
 	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
 		MchID: gc.MchID, AppID: gc.AppID, OtherAppIDs: s.OtherAppIDs})
 	if err != nil {
@@ -548,6 +556,9 @@ func (a *app) startOrders(ctx context.Context, o options) (err error) {
 			a.log.Warn("the page of health lacks this process", "err", err)
 		})
 	})
+	if o.has("worker") || o.has("admin") { // what was asked for in the console begins at once where that is
+		a.background(a.bulk.Run)
+	}
 	return nil
 }
 
@@ -754,6 +765,7 @@ func (a *app) startConsole(ctx context.Context) error {
 		Tokens:     []console.Token{bootstrap},
 		TokenStore: a.tokens,
 		Webhooks:   a.webhooks,
+		Bulk:       a.bulk,
 		Background: a.background,
 		Metrics:    a.metrics,
 		Ready:      a.ready,

@@ -152,6 +152,8 @@ type Options struct {
 	Shipments Shipments
 	// Webhooks is nil where the shop's back end is told nothing.
 	Webhooks Webhooks
+	// Bulk is nil where nothing is done to many things at once.
+	Bulk Bulk
 	// Tasks is nil in a process without a queue: its depth is then not shown.
 	Tasks Tasks
 	// Home has the buckets of sales in Redis; nil: this process cannot ask for them.
@@ -269,6 +271,8 @@ var parameters = map[string][]string{
 	"/admin/v1/tasks/dead": {"type", "state", "cause", "failed_before", "failed_after", "limit",
 		"cursor"},
 	"/admin/v1/tasks/dead/groups":               {"state"},
+	bulkAPI:                                     {"limit", "cursor"},
+	bulkAPI + "/:id/rows":                       {"state", "limit", "cursor"},
 	"/ui/tasks/run":                             groupFields,
 	"/ui/tasks/discard":                         groupFields,
 	"/admin/v1/webhooks/:id/deliveries":         {"limit", "cursor"},
@@ -340,6 +344,9 @@ func (c *console) routes() []route {
 	if c.Webhooks != nil {
 		all = append(all, c.webhookRoutes()...)
 	}
+	if c.Bulk != nil {
+		all = append(all, c.bulkRoutes()...)
+	}
 	if c.TokenStore != nil {
 		all = append(all, c.tokenRoutes()...)
 	}
@@ -398,7 +405,8 @@ func longer(ctx echo.Context) bool {
 		strings.HasSuffix(path, "/proof") || strings.HasPrefix(path, "/admin/v1/differences/import") ||
 		strings.HasSuffix(path, "/work.xlsx") || path == uiDiffs+"/import" || path == uiBooks+"/upload" ||
 		path == uiSKUs+"/import" || strings.HasPrefix(path, "/admin/v1/stock/import") ||
-		strings.HasSuffix(path, "/differences") || path == "/admin/v1/orders" && file ||
+		strings.HasSuffix(path, "/differences") ||
+		(path == "/admin/v1/orders" || path == bulkAPI+"/:id/rows") && file ||
 		strings.HasPrefix(path, uiOrders+".") || path == "/ui/trail.csv"
 }
 
@@ -571,7 +579,7 @@ func misnamed(d *json.Decoder, t reflect.Type) string {
 			return bad
 		}
 	}
-	if start != json.Delim('{') || t.Kind() != reflect.Struct {
+	if start != json.Delim('{') || t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
 		return ""
 	}
 	seen := map[string]bool{}
@@ -579,7 +587,10 @@ func misnamed(d *json.Decoder, t reflect.Type) string {
 		token, _ := d.Token()
 		name, _ := token.(string)
 		var inner reflect.Type
-		for i := range t.NumField() {
+		if t.Kind() == reflect.Map { // any name, once
+			inner = t.Elem()
+		}
+		for i := 0; t.Kind() == reflect.Struct && i < t.NumField(); i++ {
 			if tag, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); tag == name {
 				inner = t.Field(i).Type
 			}

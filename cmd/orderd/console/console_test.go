@@ -21,6 +21,7 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
+	"orderd/order/bulk"
 	"orderd/order/orderhttp"
 	"orderd/order/ordertest"
 	"orderd/order/shops"
@@ -56,6 +57,7 @@ type desk struct {
 	keys         *shops.Store
 	books        *reconcile.Reconciler
 	bills        map[string]string
+	runs         *bulk.Runs
 
 	failures *scheduler.DeadLetters
 	home     *home // what Redis has of sales; nothing at first
@@ -109,6 +111,11 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	if err != nil {
 		t.Fatal(err)
 	}
+	runs, err := bulk.New(bulk.Config{DB: d.DB, Orders: d.Service, Now: d.Clock.Now, LookEvery: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.runs = runs
 	d.home = &home{}
 	d.logins = operators.NewLogins(operators.LoginConfig{DB: d.DB, Now: d.Clock.Now,
 		Key: strings.Repeat("k", 32), Cost: operators.Cost{Passes: 1, KiB: 8, Threads: 1}})
@@ -116,7 +123,7 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 	d.keys = shops.New(d.DB, d.Clock.Now)
 	e, err := New(Options{Logins: d.logins, ShopKeys: d.keys, Trail: trail.New(d.DB, d.Clock.Now, log),
 		Home: d.home, Queues: d.home, Orders: d.Service, Stock: d.Admin, Refunds: d.Service,
-		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks,
+		Reconciler: books, Failures: d.failures, Shipments: ships, Webhooks: hooks, Bulk: runs,
 		TokenStore: d.tokens, Tokens: tokens, Metrics: d.metrics, Ready: NewReadiness(d.Clock.Now, checks...),
 		Now: d.Clock.Now, Log: log, OpenAPI: docs.AdminOpenAPI, CloseRate: 50,
 		Feed: feed.New(d.DB), EventsEvery: 5 * time.Millisecond, Stopping: d.stopping,
@@ -283,6 +290,13 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /ui/shipments":                             Viewer,
 		"GET /admin/v1/tasks/dead":                      Viewer,
 		"GET /admin/v1/tasks/dead/groups":               Viewer,
+		"GET /admin/v1/bulk":                            Viewer,
+		"GET /admin/v1/bulk/:id":                        Viewer,
+		"GET /admin/v1/bulk/:id/rows":                   Viewer,
+		"POST /admin/v1/bulk/order.close":               Operator,
+		"POST /admin/v1/bulk/order.ask":                 Operator,
+		"POST /admin/v1/bulk/refund.approve":            Finance,
+		"POST /admin/v1/bulk/:id/stop":                  operatorOrFinance,
 		"POST /admin/v1/tasks/dead/run":                 Operator,
 		"POST /admin/v1/tasks/dead/discard":             Operator,
 		"POST /admin/v1/tasks/dead/:id/run":             Operator,

@@ -13,6 +13,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"orderd/order"
+	"orderd/order/bulk"
 	"orderd/order/ordertest/contract"
 	"orderd/order/webhooks"
 	"orderd/payment/feed"
@@ -50,7 +51,7 @@ func unnamed(route string) string {
 // A document that says other routes, parameters or roles than the listener has is worse than none.
 func TestAdminOpenAPIIsTheRoutes(t *testing.T) {
 	c := &console{Options: Options{Metrics: NewMetrics(), Shipments: &shipping.Service{}, TokenStore: &TokenStore{},
-		Webhooks: &webhooks.Service{}, Trail: &trail.Trail{}}}
+		Webhooks: &webhooks.Service{}, Trail: &trail.Trail{}, Bulk: &bulk.Runs{}}}
 	real, roles := map[string][]string{}, map[string]Role{}
 	for _, r := range c.routes() {
 		if !strings.HasPrefix(r.path, "/admin/") {

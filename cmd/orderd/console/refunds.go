@@ -152,15 +152,11 @@ func (c *console) listRefunds(ctx echo.Context) error {
 		State:         order.RefundState(strings.ToLower(q.QueryParam("state"))),
 		OrderNo:       q.QueryParam("order_no"),
 		TransactionID: q.QueryParam("transaction_id"),
-		Reason:        q.QueryParam("reason"),
+		Reason:        q.refundReason(),
 		Cursor:        q.QueryParam("cursor"),
 	}
 	if f.State != "" && !slices.Contains(order.RefundStates(), f.State) {
 		q.wrong("state", "ENUM", "there is no such refund state")
-	}
-	reasons := []string{order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld}
-	if f.Reason != "" && !slices.Contains(reasons, f.Reason) {
-		q.wrong("reason", "ENUM", "a refund's reason is aftersale, late, duplicate or held")
 	}
 	f.Limit = q.limit()
 	if err := q.err(); err != nil {
@@ -171,6 +167,16 @@ func (c *console) listRefunds(ctx echo.Context) error {
 		return err
 	}
 	return ctx.JSON(http.StatusOK, orderhttp.PageOf(rows, next, ViewRefund))
+}
+
+// refundReason reads why refunds are there.
+func (q *query) refundReason() string {
+	text := q.QueryParam("reason")
+	reasons := []string{order.ReasonAftersale, order.ReasonLate, order.ReasonDuplicate, order.ReasonHeld}
+	if text != "" && !slices.Contains(reasons, text) {
+		q.wrong("reason", "ENUM", "a refund's reason is aftersale, late, duplicate or held")
+	}
+	return text
 }
 
 // getRefund is GET /admin/v1/refunds/:no. A number that cannot be one is not found
