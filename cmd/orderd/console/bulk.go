@@ -43,7 +43,7 @@ func (c *console) bulkRoutes() []route {
 			return c.startBulk(ctx, k)
 		}})
 	}
-	return append(all, []route{
+	return append(append(all, c.bulkPages()...), []route{
 		{http.MethodGet, bulkAPI, Viewer, c.listBulk},
 		{http.MethodGet, bulkAPI + "/:id", Viewer, c.getBulk},
 		{http.MethodGet, bulkAPI + "/:id/rows", Viewer, c.bulkRows},
@@ -209,6 +209,9 @@ func (c *console) bulkFilter(ctx echo.Context, kind bulk.Kind, words map[string]
 	}
 	return f, bulkError(q.err())
 }
+
+// isTooMany reports that a filter finds more than a run may have.
+func isTooMany(err error) bool { return errors.Is(err, bulk.ErrTooMany) }
 
 // bulkError gives an error of package bulk its answer, and what is wrong with a filter its place in the body.
 func bulkError(err error) error {

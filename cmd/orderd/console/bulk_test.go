@@ -3,7 +3,9 @@ package console
 import (
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"orderd/order"
 	"orderd/order/bulk"
 	"orderd/order/ordertest"
+	"orderd/payment/operators"
 )
 
 // startBulk asks for a run as a role.
@@ -122,4 +125,131 @@ func TestBulkApprovalByTheAPI(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	want(t, d.ask(Viewer, "GET", bulkAPI+"/"+id+"/rows?state=failed", ""), 200, order.ErrSelfApproval.Error())
+}
+
+// By the page of the list a person does to all of it what the list shows, sees how many they are, types the number, and
+// sees what came of each; by a second click nothing more.
+func TestBulkByThePages(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 100)
+	for i := range 6 {
+		d.PlaceOne(t, fmt.Sprint("r", i), "mug", 1)
+	}
+	other := d.PaidOne(t, "paid", "mug", 1)
+	b := d.browser(t, "li", Operator)
+	list := b.get("/ui/orders?customer_id=c&yuan_max=5&created_from=2027-01-01&created_to=2027-01-31").Body.String()
+	if v := d.browser(t, "vi", Viewer).get("/ui/orders").Body.String(); strings.Contains(v, `data-act="bulk.`) {
+		t.Error("a viewer is offered bulk acts")
+	}
+	if f := d.browser(t, "fi", Finance); strings.Contains(f.get("/ui/orders").Body.String(), `data-act="bulk.`) {
+		t.Error("finance is offered to close orders")
+	} else {
+		want(t, f.get("/ui/bulk/close"), 403, "无此权限")
+	}
+	path := offeredPath(t, list, "bulk.close")
+	form := b.get(path).Body.String()
+	for _, text := range []string{"<dt>数量</dt><dd>6</dd>", "¥6.00", "2027-01-01 00:00:00", "¥5.00", "输入数量以确认"} {
+		if !strings.Contains(form, text) {
+			t.Errorf("the form does not say %q", text)
+		}
+	}
+	if n := strings.Count(form, "<dt>其中</dt>"); n != 5 {
+		t.Errorf("%d of them are shown", n)
+	}
+	send := []string{"filter", html.UnescapeString(hidden(t, form, "filter")), "idempotency-key-of-the-form", ""}[:2]
+	send = append(send, fieldKey, hidden(t, form, fieldKey), "reason", "售罄")
+	want(t, b.post("/ui/bulk/close", append(send, "matched", "5")...), 422, "请输入 6")
+	page := "/ui/bulk/" + hidden(t, form, fieldKey)
+	for range 2 {
+		leads(t, b.post("/ui/bulk/close", append(send, "matched", "6")...), page)
+	}
+	under := b.get(page).Body.String()
+	for _, text := range []string{"执行中", "已处理 0 / 6", `http-equiv="refresh"`, "data-every", `data-act="bulk.stop"`,
+		"已开始，逐笔关闭。"} {
+		if !strings.Contains(under, text) {
+			t.Errorf("the page of the run does not say %q", text)
+		}
+	}
+	if _, err := d.runs.Work(t.Context(), hidden(t, form, fieldKey), func(bulk.Run) {}); err != nil {
+		t.Fatal(err)
+	}
+	ended := b.get(page).Body.String()
+	if strings.Contains(ended, "refresh") || strings.Contains(ended, `data-act="bulk.stop"`) ||
+		!strings.Contains(ended, "已处理 6 / 6") || strings.Contains(ended, other.OrderNo) {
+		t.Error(ended)
+	}
+	want(t, b.get(page+"?state=failed"), 200, `class="none"`)
+	want(t, b.get(page+"/rows.csv"), 200, "done")
+	want(t, b.get(page+"/stop"), 200, "任务已结束")
+	want(t, b.get("/ui/bulk"), 200, page)
+	want(t, b.get("/ui/bulk/none"), 404, "没有这个批量任务")
+	want(t, b.get("/ui/bulk/close?state=pending"), 200, "没有可处理的")
+	want(t, b.get("/ui/bulk/ask?customer_id=c"), 200, "<dt>数量</dt><dd>1</dd>")
+}
+
+// A run is stopped by a form, and what failed says why in the language of the page.
+func TestARunIsStoppedByAForm(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 100)
+	for i := range 2 {
+		o := d.PaidOne(t, fmt.Sprint("r", i), "mug", 1)
+		ask := ordertest.Ask(o.OrderNo, fmt.Sprint("k", i), 0)
+		if i == 1 {
+			ask.CustomerID, ask.Cause.Actor = "", order.Actor{Type: order.ActorOperator, ID: "fi"}
+		}
+		d.MustAsk(t, ask)
+	}
+	b := d.browser(t, "fi", Finance)
+	path := offeredPath(t, b.get("/ui/refunds").Body.String(), "bulk.approve")
+	form := b.get(path).Body.String()
+	id := hidden(t, form, fieldKey)
+	send := []string{"filter", "", fieldKey, id, "reason", "已核对", "matched", "2"}
+	leads(t, b.post(path, send...), "/ui/bulk/"+id)
+	stop := offeredPath(t, b.get("/ui/bulk/"+id).Body.String(), "bulk.stop")
+	o := d.browser(t, "li", Operator)
+	if strings.Contains(o.get("/ui/bulk/"+id).Body.String(), `data-act="bulk.stop"`) {
+		t.Error("an operator is offered to stop the approvals")
+	}
+	want(t, o.post(stop, "reason", "x"), 403, "FORBIDDEN")
+	leads(t, b.post(stop, "reason", "先等等"), "/ui/bulk/"+id)
+	want(t, b.get("/ui/bulk/"+id), 200, "已停止：fi: 先等等")
+	leads(t, b.post(path, send...), "/ui/bulk/"+id) // the same form goes on
+	if _, err := d.runs.Work(t.Context(), id, func(bulk.Run) {}); err != nil {
+		t.Fatal(err)
+	}
+	failed := b.get("/ui/bulk/" + id + "?state=failed")
+	want(t, failed, 200, "退款须由申请人以外的人员审批")
+	if english.MatchString(visibleText(failed.Body.String())) {
+		t.Errorf("English on a Chinese page: %s", english.FindString(visibleText(failed.Body.String())))
+	}
+}
+
+// visibleText is what a page says in its main part.
+func visibleText(page string) string {
+	_, page, _ = strings.Cut(page, "<main")
+	page, _, _ = strings.Cut(page, "</main>")
+	return regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")
+}
+
+// Why a row was not done is said in Chinese on a Chinese page.
+func TestWhatFailsInBulkIsSaidInChinese(t *testing.T) {
+	said := []string{order.ErrSelfApproval.Error(), operators.ErrNoLonger.Error(), operators.ErrShell.Error(),
+		(&operators.SameError{Acting: "li", Other: "wang", Why: "they are the same person"}).Error(),
+		order.ErrNotFound.Error(), order.ErrRefundNotFound.Error(), bulk.ErrTooMany.Error(), bulk.ErrNone.Error(),
+		(&bulk.CountError{Typed: 1, Count: 2}).Error()}
+	for _, s := range order.States() {
+		if c := order.Next(s, order.EventCancel); c.Verdict == order.VerdictRefuse {
+			said = append(said, c.Why)
+		}
+	}
+	for _, s := range order.RefundStates() {
+		if c := order.NextRefund(s, order.RefundEventApprove); c.Verdict == order.VerdictRefuse {
+			said = append(said, c.Why)
+		}
+	}
+	for _, text := range said {
+		if zh.says(text) == "" || english.MatchString(zh.says(text)) || en.says(text) != text {
+			t.Errorf("%q: %q", text, zh.says(text))
+		}
+	}
 }

@@ -270,13 +270,17 @@ var parameters = map[string][]string{
 	"/admin/v1/refunds":          {"state", "order_no", "transaction_id", "reason", "limit", "cursor"},
 	"/admin/v1/tasks/dead": {"type", "state", "cause", "failed_before", "failed_after", "limit",
 		"cursor"},
-	"/admin/v1/tasks/dead/groups":               {"state"},
-	bulkAPI:                                     {"limit", "cursor"},
-	bulkAPI + "/:id/rows":                       {"state", "limit", "cursor"},
-	"/ui/tasks/run":                             groupFields,
-	"/ui/tasks/discard":                         groupFields,
-	"/admin/v1/webhooks/:id/deliveries":         {"limit", "cursor"},
-	"/admin/v1/reconciliations":                 {"limit", "cursor"},
+	"/admin/v1/tasks/dead/groups":       {"state"},
+	uiBulk:                              {"cursor"},
+	uiBulk + "/:id":                     {"state", "cursor"},
+	uiBulk + "/close":                   bulkListParameters(),
+	uiBulk + "/ask":                     bulkListParameters(),
+	bulkAPI:                             {"limit", "cursor"},
+	bulkAPI + "/:id/rows":               {"state", "limit", "cursor"},
+	"/ui/tasks/run":                     groupFields,
+	"/ui/tasks/discard":                 groupFields,
+	"/admin/v1/webhooks/:id/deliveries": {"limit", "cursor"},
+	"/admin/v1/reconciliations":         {"limit", "cursor"},
 	"/admin/v1/reconciliations/:id/differences": differenceParameters,
 	"/admin/v1/reconciliations/:id/proof":       {"seq"},
 	"/admin/v1/differences":                     differenceParameters,
@@ -407,7 +411,7 @@ func longer(ctx echo.Context) bool {
 		path == uiSKUs+"/import" || strings.HasPrefix(path, "/admin/v1/stock/import") ||
 		strings.HasSuffix(path, "/differences") ||
 		(path == "/admin/v1/orders" || path == bulkAPI+"/:id/rows") && file ||
-		strings.HasPrefix(path, uiOrders+".") || path == "/ui/trail.csv"
+		strings.HasPrefix(path, uiOrders+".") || path == uiBulk+"/:id/rows.csv" || path == "/ui/trail.csv"
 }
 
 // guard wants a token of the role, or a browser that is signed in as somebody of the role: 401

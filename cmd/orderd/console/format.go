@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"orderd/order"
+	"orderd/order/orderhttp"
 	"orderd/payment"
 )
 
@@ -16,6 +17,7 @@ func funcsOf(l lang) template.FuncMap {
 		"t":         l.word,
 		"look":      l.look,
 		"event":     l.event,
+		"says":      l.says,
 		"actor":     l.actor,
 		"ours":      l.ours,
 		"asset":     assetPath,
@@ -226,6 +228,15 @@ var looks = map[string]look{
 	"light.ok":      {Shape: "●", Class: colourGood},
 	"light.unknown": {Shape: "○", Class: colourIdle},
 
+	"bulk.running":    {Shape: "◔", Class: colourInfo},
+	"bulk.stopped":    {Shape: "■", Class: colourWarn},
+	"bulk.done":       {Shape: "✓", Class: colourGood},
+	"bulkrow.waiting": {Shape: "○", Class: colourIdle},
+	"bulkrow.doing":   {Shape: "◔", Class: colourInfo},
+	"bulkrow.done":    {Shape: "✓", Class: colourGood},
+	"bulkrow.changed": {Shape: "↺", Class: colourWarn},
+	"bulkrow.failed":  {Shape: "▲", Class: colourBad},
+
 	"task.failing": {Shape: "◑", Class: colourWarn},
 	"task.dead":    {Shape: "▲", Class: colourBad},
 
@@ -255,6 +266,14 @@ func (l lang) look(kind string, state any) look {
 	}
 	known.Word = words["st."+kind+"."+name][l]
 	return known
+}
+
+// says is a sentence of the domain, in the language of the page.
+func (l lang) says(text string) string {
+	if l == en || text == "" {
+		return text
+	}
+	return orderhttp.InChinese(text)
 }
 
 // event says an event of a timeline; one that has no words is shown by its name.

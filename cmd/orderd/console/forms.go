@@ -47,6 +47,8 @@ type act struct {
 	// keep says that whoever sees it has to keep it: it is never shown again.
 	reveal string
 	keep   bool
+	// to is the page that one is led to when it is done; nil: back to what it is about.
+	to func(form map[string]string) string
 	// preview says what would happen before it does: the form is then sent twice, the second time with what it said.
 	preview func(ctx echo.Context, s *subject, form map[string]string) ([]fact, error)
 	// waits says that the API may answer 202: somebody else, or WeChat Pay, has a word before it is done. There is
@@ -317,6 +319,9 @@ func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
 		word += ".accepted"
 	}
 	setDone(ctx, word)
+	if a.to != nil {
+		return see(ctx, a.to(form))
+	}
 	return see(ctx, s.back)
 }
 

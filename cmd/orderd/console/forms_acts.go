@@ -11,7 +11,8 @@ import (
 // formActs are all acts of the pages.
 func (c *console) formActs() []act {
 	return slices.Concat(c.orderActs(), c.refundActs(), c.heldActs(), c.oneTaskActs(), c.taskActs(),
-		c.stockActs(), c.skuActs(), c.shipActs(), c.hookActs(), c.bookActs())
+		c.stockActs(), c.skuActs(), c.shipActs(), c.hookActs(), c.bookActs(),
+		c.bulkActs())
 }
 
 // Forms are the pages of acts, each with the route of the API (METHOD PATH) that it asks: for lists of who may do

@@ -80,7 +80,7 @@ func TestRefundIsAskedForAndApprovedByForms(t *testing.T) {
 	}
 	want(t, f.post(path, ask...), 403, "FORBIDDEN")
 	a := d.browser(t, "adam", Admin)
-	offersAre(t, f.get("/ui/refunds").Body.String(), "refund.approve", "refund.reject")
+	offersAre(t, f.get("/ui/refunds").Body.String(), "bulk.approve", "refund.approve", "refund.reject")
 	approve := "/ui/refunds/" + r.OutRefundNo + "/approve"
 	version := hidden(t, f.get(approve).Body.String(), "version")
 	want(t, f.post(approve, "version", "77", "reason", "同意"), 412, "退款单已发生变化")

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/order"
+	"orderd/order/bulk"
 	"orderd/order/orderhttp"
 	"orderd/payment"
 )
@@ -32,6 +33,9 @@ type ordersView struct {
 	Saved    []savedLink
 	Query    string
 	SignedIn bool
+	// Bulk are the acts on all of the list, HasBulk says that there are runs.
+	Bulk    []link
+	HasBulk bool
 	// First and Next are this list from its beginning and after this page, "" when this is the first or
 	// the last; CSV and XLSX are all of it.
 	First, Next, CSV, XLSX string
@@ -72,7 +76,8 @@ func (c *console) ordersPage(ctx echo.Context) error {
 	}
 	v := ordersView{Orders: orders, Filter: form, States: order.States(), Trades: payment.TradeTypes(),
 		CSV: withQuery(uiOrders+".csv", asked), XLSX: withQuery(uiOrders+".xlsx", asked),
-		Total: total, Columns: columnsOf(asked, hide), Rows: orderRows{orders, hide}}
+		Total: total, Columns: columnsOf(asked, hide), Rows: orderRows{orders, hide},
+		Bulk: c.bulkLinks(ctx, asked, bulk.KindAsk, bulk.KindClose), HasBulk: c.Bulk != nil}
 	if len(hide) > 0 {
 		asked.Set("hide", strings.Join(hide, ","))
 	}

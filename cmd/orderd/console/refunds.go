@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/order"
+	"orderd/order/bulk"
 	"orderd/order/orderhttp"
 	"orderd/payment"
 )
@@ -307,7 +308,8 @@ func (c *console) refundsPage(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, "refunds", map[string]any{"Rows": rows, "Ages": ages, "Amounts": amounts})
+	return c.show(ctx, "refunds", map[string]any{"Rows": rows, "Ages": ages, "Amounts": amounts,
+		"HasBulk": c.Bulk != nil, "Bulk": c.bulkLinks(ctx, nil, bulk.KindApprove)})
 }
 
 // refundGroups are the states of open refunds as they are drawn: who or what they wait for.

@@ -239,6 +239,7 @@ type frame struct {
 	Lights      []pulseLight
 	Live        string // where the page hears of changes, "" for nowhere
 	Watch       string // of what it wants to hear: see watchOf
+	Refresh     int    // seconds after which a browser without scripts loads it anew, 0 for never
 	Now         time.Time
 	Data        any
 }
@@ -332,6 +333,7 @@ func (c *console) render(ctx echo.Context, name string, data any) ([]byte, error
 		f.Query = ""
 	}
 	f.Other = f.Lang.other()
+	f.Refresh, _ = ctx.Get(refreshKey).(int)
 	c.addPulse(ctx, &f, name)
 	var b bytes.Buffer
 	if err := pages[f.Lang][name].ExecuteTemplate(&b, "layout", f); err != nil {

@@ -211,14 +211,16 @@ func values() map[string][]string {
 		"st.ended.": {"done", "refused", "failed"},
 		"none.":     {"held", "refunds", "tasks", "orders", "gates", "diffs", "ship", "hooks"},
 		// What timelines have: what brought an event, and what is beside it; and what WeChat Pay's bills say.
-		"cause.": {"request", "notification", "query", "task", "answer", "sweep", "line", "bill"},
+		"cause.": {"request", "notification", "query", "task", "answer", "sweep", "line", "bill", "bulk"},
 		"d.": {"out_trade_no", "transaction_id", "transaction", "out_refund_no", "replaces", "trade_type",
 			"reason", "note", "total", "refund", "items", "restock", "approvals", "reference", "error",
 			"problem", "answer", "check", "close", "close_request", "close_status", "query", "query_request",
 			"payable_until", "held", "held_back", "held_written_off", "written_off", "vouched_by",
 			"without_answer_since", "wechat", "with", "to", "line"},
-		"bill.":    {"SUCCESS", "REFUND", "REVOKED", "PROCESSING", "CHANGE", "CLOSED"},
-		"heldwhy.": {"mchid", "appid", "unknown_order", "currency", "amount"},
+		"bill.":       {"SUCCESS", "REFUND", "REVOKED", "PROCESSING", "CHANGE", "CLOSED"},
+		"heldwhy.":    {"mchid", "appid", "unknown_order", "currency", "amount"},
+		"st.bulk.":    {"running", "stopped", "done"},
+		"st.bulkrow.": {"waiting", "doing", "done", "changed", "failed"},
 	}
 	for _, a := range (&console{}).formActs() {
 		v["act."] = append(v["act."], a.name, a.name+".what", a.name+".done")

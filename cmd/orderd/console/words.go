@@ -140,7 +140,68 @@ var words = map[string][2]string{
 	"field.delta":              {"增减数量（减少填负数）", "Difference (below 0: fewer)"},
 	"field.expected_available": {"当前应有库存", "What is left now"},
 	"c.title":                  {"名称", "Title"},
-	"act.tasks.run":            {"全部重新执行", "Run them all"},
+	"title.bulk":               {"批量任务", "Bulk runs"},
+	"title.run":                {"批量任务", "Bulk run"},
+	"bulk.what": {
+		"按筛选条件一次处理多笔。逐笔执行，提交后发生变化的不处理；关闭页面不影响执行。",
+		"One act on all that a filter finds. Rows are done one by one, and one that changes before its turn is left " +
+			"alone; it goes on when the page is closed.",
+	},
+	"f.none":        {"全部", "all"},
+	"bulk.of":       {"对全部筛选结果：", "All that the filter finds:"},
+	"bulk.progress": {"已处理 %d / %d", "%d of %d"},
+	"bulk.note":     {"已停止：%s", "Stopped. %s"},
+	"bulk.list":     {"查看该筛选", "The list of this filter"},
+	"c.run":         {"任务编号", "Run"},
+	"c.filter":      {"筛选条件", "Filter"},
+	"c.sum":         {"合计金额", "Sum"},
+	"c.started":     {"开始时间", "Started"},
+	"c.ended":       {"结束时间", "Ended"},
+	"c.undone":      {"未处理", "Waiting"},
+	"off.bulknone":  {"筛选结果中没有可处理的。", "The filter finds nothing that this can be done to."},
+	"off.bulktoomany": {
+		"筛选结果超过 10000 笔，请返回缩小范围，例如缩短时间。",
+		"The filter finds more than 10,000. Go back and narrow it down, such as by a shorter time.",
+	},
+	"off.bulkended": {"任务已结束。", "The run has ended."},
+
+	"act.bulk.close": {"批量关闭订单", "Close them all"},
+	"act.bulk.close.what": {
+		"逐笔关闭待支付的订单：微信支付确认后才归还库存，买家已付款的不会关闭。请核对数量，并输入数量确认。",
+		"The unpaid orders are closed one by one: stock comes back only when WeChat Pay agrees, and one that is paid " +
+			"stays. Look at the number, and type it.",
+	},
+	"act.bulk.close.done": {"已开始，逐笔关闭。", "It has begun: they are closed one by one."},
+	"act.bulk.ask":        {"批量查询微信支付", "Ask WeChat Pay about them all"},
+	"act.bulk.ask.what": {
+		"逐笔查询发起过支付的订单，已付款的会入账，不会关闭任何订单。请核对数量，并输入数量确认。",
+		"WeChat Pay is asked about each order that a payment was opened for; what is paid is taken in, and nothing " +
+			"is closed. Look at the number, and type it.",
+	},
+	"act.bulk.ask.done": {"已开始，逐笔查询。", "It has begun: WeChat Pay is asked about one after the other."},
+	"act.bulk.approve":  {"批量通过退款", "Approve them all"},
+	"act.bulk.approve.what": {
+		"逐笔通过待审批的退款，须两人审批的不在其中；您本人申请的会失败，其余照常。请核对数量，并输入数量确认。",
+		"The refunds that wait are approved one by one, without those that take two people; one that you asked for " +
+			"yourself fails, and the others go on. Look at the number, and type it.",
+	},
+	"act.bulk.approve.done": {"已开始，逐笔通过。", "It has begun: they are approved one by one."},
+	"act.bulk.stop":         {"停止任务", "Stop the run"},
+	"act.bulk.stop.what": {
+		"处理完当前一笔后停止，已处理的不会撤销。",
+		"It stops after the one that is being done; what is done stays done.",
+	},
+	"act.bulk.stop.done": {"已停止。", "It is stopped."},
+	"st.bulk.running":    {"执行中", "running"},
+	"st.bulk.stopped":    {"已停止", "stopped"},
+	"st.bulk.done":       {"已完成", "finished"},
+	"st.bulkrow.waiting": {"未处理", "waiting"},
+	"st.bulkrow.doing":   {"处理中", "being done"},
+	"st.bulkrow.done":    {"成功", "done"},
+	"st.bulkrow.changed": {"已变化，未处理", "changed, left alone"},
+	"st.bulkrow.failed":  {"失败", "failed"},
+
+	"act.tasks.run": {"全部重新执行", "Run them all"},
 	"act.tasks.run.what": {
 		"同一原因失败的任务全部立即重新执行。之后才失败的任务不受影响。",
 		"All tasks that failed for this cause are run again now. Those that fail later are not touched.",
@@ -294,6 +355,7 @@ var words = map[string][2]string{
 	"cause.answer":               {"应答", "answer"},
 	"cause.sweep":                {"巡检", "sweep"},
 	"cause.bill":                 {"账单", "bill"},
+	"cause.bulk":                 {"批量任务", "bulk run"},
 	"cause.line":                 {"到期队列", "line of what is due"},
 
 	"d.out_trade_no":         {"商户单号", "out_trade_no"},

@@ -195,6 +195,7 @@
       main.replaceChildren(...now.childNodes);
       dress();
     };
+    setInterval(() => { if (one("[data-every]") && !paused() && !busy()) reload(); }, 3000); // a run
     const changed = async () => {
       if (watch && watch !== "*") return reload();
       if (watch) say(link.dataset.new.replace("{n}", orders.size + more));
