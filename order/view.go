@@ -143,8 +143,8 @@ func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 	return orders, next, nil
 }
 
-// Caused reports that something has left an event in the timeline of an order, about one refund unless outRefundNo is "":
-// for whoever repeats an act that may have been done. It is read where orders are written.
+// Caused reports that something has left an event in the timeline of an order, about one refund unless outRefundNo is
+// "": for whoever repeats an act that may have been done. It is read where orders are written.
 func (s *Service) Caused(ctx context.Context, orderNo, causeType, causeID, outRefundNo string) (found bool, err error) {
 	err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, events, err := orderAndEvents(ctx, tx, orderNo)

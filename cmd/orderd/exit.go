@@ -7,6 +7,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/bulk"
 	"orderd/order/shops"
 	"orderd/order/webhooks"
 	"orderd/payment"
@@ -75,7 +76,8 @@ var exitCodes = []struct {
 // parcel. Nothing was done.
 func refused(err error) bool {
 	return errors.As(err, new(*order.ValidationError)) || errors.As(err, new(*stock.InvalidError)) ||
-		errors.As(err, new(*shipping.InvalidError)) || errors.As(err, new(*webhooks.InvalidError))
+		errors.As(err, new(*shipping.InvalidError)) || errors.As(err, new(*webhooks.InvalidError)) ||
+		errors.Is(err, bulk.ErrTooMany) || errors.Is(err, bulk.ErrID) || errors.Is(err, bulk.ErrReused)
 }
 
 // is fits an error that is one of those.
@@ -133,6 +135,7 @@ var hints = []struct {
 	{is(order.ErrNotFound), "'orderd order list' shows what there is."},
 	{is(reconcile.ErrNotFound), "'orderd reconcile list' shows what there is."},
 	{is(payment.ErrBillNotReady), "A running 'orderd serve' asks again by itself."},
+	{is(bulk.ErrNotFound), "'orderd bulk list' shows what there is."},
 	{is(scheduler.ErrNoFailedTask), "'orderd tasks dead list' shows what there is."},
 	{is(order.ErrRefundNotFound), "'orderd refund list' shows what there is."},
 	{is(webhooks.ErrNotFound), "'orderd webhook list' shows what there is."},

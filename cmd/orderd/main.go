@@ -34,6 +34,7 @@ type root struct {
 	Shipment  shipmentCmd  `cmd:"" help:"What was sent, of a mini program's shop: list it, say it."`
 	Webhook   webhookCmd   `cmd:"" help:"Whom the shop's events are sent to: add, test, look, send again."`
 	Listen    listenCmd    `cmd:"" help:"${listen}"`
+	Bulk      bulkCmd      `cmd:"" help:"Do one act to all that a filter means: ask about, close, approve."`
 	Tasks     tasksCmd     `cmd:"" help:"Look at what comes due, and at the tasks that failed; run or discard those."`
 	Reconcile reconcileCmd `cmd:"" help:"${reconcile}"`
 	Token     tokenCmd     `cmd:"" help:"Make tokens for customers and operators, revoke them."`

@@ -54,6 +54,10 @@ var changes = map[string]change{
 	"refund by-hand":            {action: "refund.byhand"},
 	"refund to-card":            {action: "refund.tocard"},
 	"shipment send":             {action: "shipment.put"},
+	"bulk ask":                  {action: "bulk.ask", asksLate: true},
+	"bulk close":                {action: "bulk.close", asksLate: true},
+	"bulk approve":              {action: "bulk.approve", asksLate: true},
+	"bulk stop":                 {action: "bulk.stop"},
 	"tasks dead run":            {action: "tasks.run", asksLate: true},
 	"tasks dead discard":        {action: "tasks.discard", asksLate: true},
 	"reconcile run":             {action: "day.run"},
@@ -91,9 +95,10 @@ const dryRun = "dry-run"
 // tokens, cards.
 var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "bill", "buckets",
 	"cause", "closes-at", "count", "customer", "date", "delta", "error", "event", "expected", "expires",
-	"item", "key", "label", "mode", "note", "opens-at", "operator", "parcel", "partial", "per-customer",
-	"person", "quantity", "quiescent", "rate", "repair", "restock", "role", "sale", "scopes", "seq", "sha1", "shop",
-	"since", "state", "text", "to", "type", "types", "way", "wechat"}
+	"id", "item", "key", "label", "mode", "note", "of", "opens-at", "operator", "order", "parcel", "partial",
+	"per-customer", "person", "placed-from", "placed-to", "quantity", "quiescent", "rate", "repair", "restock", "role",
+	"sale", "scopes", "seq", "sha1", "shop", "since", "sku", "state", "stuck", "text", "to", "type", "types", "way",
+	"wechat"}
 
 // targetFlags say what a verb acts on that has no argument of that meaning.
 var targetFlags = []string{"operator", "person", "shop", "date"}

@@ -30,8 +30,8 @@ var readVerbs = map[string]string{
 	"order timeline": "shows", "find": "shows", "held list": "shows", "payments held list": "shows",
 	"refund list": "shows", "refund get": "shows", "shipment list": "shows", "shipment get": "shows",
 	"webhook list": "shows", "webhook deliveries": "shows", "tasks due": "shows", "tasks dead list": "shows",
-	"tasks dead groups": "shows",
-	"reconcile list":    "shows", "reconcile show": "shows", "reconcile diffs": "shows",
+	"tasks dead groups": "shows", "bulk list": "shows", "bulk show": "shows",
+	"reconcile list": "shows", "reconcile show": "shows", "reconcile diffs": "shows",
 	"reconcile month": "shows", "reconcile difference": "shows", "reconcile work": "writes a file",
 	"token list": "shows", "operator list": "shows", "doctor": "shows", "config print": "shows",
 	"config check": "shows", "version": "shows", "audit list": "shows", "audit export": "shows",
@@ -190,6 +190,7 @@ func TestWhatShowsLeavesNoRow(t *testing.T) {
 	lines := []string{"stock gate S", "stock buckets S", "stock import " + file + " --dry-run", "verify --repair",
 		"reconcile import " + file,
 		"stock buckets S --count 2 --reason r --dry-run", "tasks dead run --all", "tasks dead discard --all --reason r",
+		"bulk close --reason r --dry-run",
 		"order close NO --reason r", "token create --customer c", "stock replenish S 1 --key k --yes"}
 	for name := range readVerbs {
 		if !slices.Contains([]string{"serve", "demo", "sim", "listen", "trigger", "migrate up", "migrate down"}, name) {

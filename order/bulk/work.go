@@ -124,10 +124,8 @@ func (r *Runs) permit(ctx context.Context, k Kind) error {
 		}
 		wait = min(wait, holdFor/4)
 		waited += wait
-		select {
-		case <-ctx.Done():
+		if !sqldb.Sleep(ctx, wait) {
 			return ctx.Err()
-		case <-time.After(wait):
 		}
 	}
 	return errBusy

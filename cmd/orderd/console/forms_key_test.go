@@ -24,6 +24,7 @@ var again = map[string]string{
 	"tasks.discard": "how many is typed", "shipment.put": "puts",
 	"sku.new":      "an id is taken once",
 	"webhook.test": "sends a test", "webhook.change": "sets", "webhook.enable": "sets", "webhook.disable": "sets",
+	"bulk.stop":      "by its state",
 	"webhook.remove": "by its state", "webhook.rotate": "the secret that is shown counts",
 	"webhook.resend":    "receivers know an event by its number",
 	"webhook.redeliver": "receivers know an event by its number",

@@ -1,4 +1,4 @@
-// The console's own script. Every page works without it: it adds keys and buttons that copy.
+// The console's own script. Every page works without it.
 "use strict";
 (() => {
   const one = (s, from) => (from || document).querySelector(s);
@@ -195,7 +195,7 @@
       main.replaceChildren(...now.childNodes);
       dress();
     };
-    setInterval(() => { if (one("[data-every]") && !paused() && !busy()) reload(); }, 3000); // a run
+    setInterval(() => { if (one("[data-every]") && !paused() && !busy()) reload(); }, 3000);
     const changed = async () => {
       if (watch && watch !== "*") return reload();
       if (watch) say(link.dataset.new.replace("{n}", orders.size + more));

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"orderd/cmd/orderd/console"
+	"orderd/cmd/screen"
+	"orderd/order"
+	"orderd/order/bulk"
+)
+
+// bulkCmd is `orderd bulk …`.
+type bulkCmd struct {
+	Ask     bulkAsk     `cmd:"" help:"Ask WeChat Pay about all orders of a filter that a payment was opened for."`
+	Close   bulkClose   `cmd:"" help:"Close all unpaid orders of a filter."`
+	Approve bulkApprove `cmd:"" help:"Approve all refunds that wait for one person."`
+	List    bulkList    `cmd:"" help:"List what was started, the newest first."`
+	Show    bulkShow    `cmd:"" help:"Show how far one is, and what came of each row."`
+	Stop    bulkStop    `cmd:"" help:"Stop one after the row that is being done."`
+}
+
+// bulkStart is a verb that starts a run, or goes on with it.
+type bulkStart struct {
+	output
+	confirm
+	Count  int64  `help:"How many they are, as --dry-run says; without it a person is asked to type it."`
+	ID     string `help:"A ULID for the run: the same command with it again goes on. Default: a new one."`
+	DryRun bool   `help:"Say what would be done, and do nothing."`
+	Reason reason `required:"" help:"Why, for the timelines."`
+}
+
+// bulkOrders are the filters of runs about orders.
+type bulkOrders struct {
+	bulkStart
+	State    order.State `help:"pending, closing, closed, paid, refunding, refunded or late."`
+	Customer string      `help:"Customer id."`
+	SKU      string      `name:"sku" help:"With this SKU; needs --placed-from and --placed-to, or --customer."`
+	Stuck    bool        `help:"Only orders overdue by more than five minutes."`
+	From     time.Time   `name:"placed-from" help:"Placed at this time or after, such as 2026-11-20T13:42:05Z."`
+	To       time.Time   `name:"placed-to" help:"Placed before this time."`
+}
+
+// filter is what the flags mean.
+func (c *bulkOrders) filter() bulk.Filter {
+	return bulk.Filter{Orders: order.Filter{State: c.State, CustomerID: c.Customer, SkuID: c.SKU, Stuck: c.Stuck,
+		CreatedFrom: c.From, CreatedTo: c.To}}
+}
+
+// bulkAsk is `orderd bulk ask`.
+type bulkAsk struct{ bulkOrders }
+
+// Run asks WeChat Pay about orders.
+func (c *bulkAsk) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.start(ctx, s, t, bulk.KindAsk, c.filter())
+}
+
+// bulkClose is `orderd bulk close`.
+type bulkClose struct{ bulkOrders }
+
+// Run closes orders.
+func (c *bulkClose) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.start(ctx, s, t, bulk.KindClose, c.filter())
+}
+
+// bulkApprove is `orderd bulk approve`.
+type bulkApprove struct {
+	bulkStart
+	Of    string `enum:",aftersale,late,duplicate,held" default:"" help:"aftersale, late, duplicate or held."`
+	Order string `help:"Of this order."`
+}
+
+// Run approves refunds.
+func (c *bulkApprove) Run(ctx context.Context, s *settings, t *terminal) error {
+	return c.start(ctx, s, t, bulk.KindApprove, bulk.Filter{Refunds: order.RefundFilter{Reason: c.Of,
+		OrderNo: c.Order}})
+}
+
+// start says what is meant, has the number typed, and works at the run until it has ended: this process, or a service
+// that runs.
+func (c *bulkStart) start(ctx context.Context, s *settings, t *terminal, kind bulk.Kind, f bulk.Filter) error {
+	return withCore(ctx, s, func(co *core) error {
+		p, err := co.bulk.Look(ctx, kind, &f)
+		if err != nil {
+			return err
+		}
+		if c.DryRun {
+			return c.show(t, console.ViewBulkPreview(kind, &p), func(w io.Writer) { previewRows(w, &p) })
+		}
+		if !c.Yes {
+			if err := screen.Table(t.Err, func(w io.Writer) { previewRows(w, &p) }); err != nil {
+				return err
+			}
+		}
+		a := bulk.Ask{ID: c.ID, Kind: kind, Filter: f, Count: c.Count, Actor: byWhom(), Reason: string(c.Reason)}
+		if c.Count == 0 && p.Count > 0 {
+			if a.Count, err = c.typed(t, p.Count); err != nil {
+				return err
+			}
+		} else if err := c.ask(t, fmt.Sprintf("%s of %d?", kind, p.Count)); p.Count > 0 && err != nil {
+			return err
+		}
+		if a.ID == "" {
+			a.ID = bulk.NewID(co.clock.Now())
+		}
+		if err := co.begin(ctx); err != nil {
+			return err
+		}
+		run, err := co.bulk.Start(ctx, &a)
+		if err != nil {
+			return err
+		}
+		return c.work(ctx, co, t, &run)
+	})
+}
+
+// work shows how far a run is until it has ended.
+func (c *bulkStart) work(ctx context.Context, co *core, t *terminal, run *bulk.Run) error {
+	screen.Printf(t.Err, "run %s\n", run.ID)
+	line := t.progress()
+	ended, err := co.bulk.Work(ctx, run.ID, func(r bulk.Run) {
+		line.Show("%d of %d: %d done, %d changed, %d failed", r.Total-r.Waits(), r.Total, r.Done, r.Changed, r.Failed)
+	})
+	line.End()
+	if err != nil {
+		return fmt.Errorf("a running service goes on with %s, or the same command with --id: %w", run.ID, err)
+	}
+	return c.show(t, console.ViewBulk(&ended), func(w io.Writer) { writeRuns(w, []bulk.Run{ended}) })
+}
+
+// typed has a person type how many there are. Without a terminal a script says it.
+func (c *bulkStart) typed(t *terminal, count int64) (int64, error) {
+	if c.Yes || !t.Ask {
+		return 0, fmt.Errorf("%w: say how many are meant, as --dry-run says: --count %d", errUsage, count)
+	}
+	screen.Printf(t.Err, "Type how many there are: ")
+	line, _ := bufio.NewReader(t.In).ReadString('\n') // the end of the input is an empty answer
+	n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	if err != nil {
+		return 0, errors.New("not done")
+	}
+	return n, nil
+}
+
+// previewRows shows what is meant, and the first of it.
+func previewRows(w io.Writer, p *bulk.Preview) {
+	screen.Printf(w, "%d, %s yuan\n", p.Count, p.Sum)
+	for i := range p.First {
+		screen.Printf(w, "  %s %s\n", p.First[i].Ref, p.First[i].Amount)
+	}
+}
+
+// writeRuns prints runs as a table.
+func writeRuns(w io.Writer, runs []bulk.Run) {
+	screen.Printf(w, "RUN\tACT\tSTATE\tALL\tYUAN\tDONE\tCHANGED\tFAILED\tBY\tSTARTED\tFILTER\n")
+	for i := range runs {
+		r := &runs[i]
+		screen.Printf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", r.ID, r.Kind, r.State, r.Total, r.Sum, r.Done,
+			r.Changed, r.Failed, r.Actor, stamp(r.CreatedAt), r.Filter)
+	}
+}
+
+// bulkList is `orderd bulk list`.
+type bulkList struct {
+	output
+	Limit  pageRows `default:"50" help:"1 to 200."`
+	Cursor string   `help:"Go on where a page ended."`
+}
+
+// Run lists runs.
+func (c *bulkList) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		runs, next, err := co.bulk.List(ctx, c.Cursor, int(c.Limit))
+		if err != nil {
+			return err
+		}
+		if next != "" {
+			defer screen.Printf(t.Err, "more: --cursor %s\n", next)
+		}
+		return c.show(t, viewed(runs, console.ViewBulk), func(w io.Writer) { writeRuns(w, runs) })
+	})
+}
+
+// bulkShow is `orderd bulk show`.
+type bulkShow struct {
+	output
+	Of    string   `arg:"" name:"run" help:"Its id."`
+	State string   `enum:",waiting,doing,done,changed,failed" default:"" help:"Rows of this state alone."`
+	Limit pageRows `default:"50" help:"1 to 200."`
+	After int64    `help:"Go on after this row."`
+}
+
+// Run shows a run and a page of its rows.
+func (c *bulkShow) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		run, err := co.bulk.Find(ctx, c.Of)
+		if err != nil {
+			return err
+		}
+		rows, next, err := co.bulk.Rows(ctx, run.ID, bulk.RowState(c.State), c.After, int(c.Limit))
+		if err != nil {
+			return err
+		}
+		if next > 0 {
+			defer screen.Printf(t.Err, "more: --after %d\n", next)
+		}
+		v := struct {
+			console.BulkView
+			Rows []console.BulkRow `json:"rows"`
+		}{console.ViewBulk(&run), viewed(rows, console.ViewBulkRow)}
+		return c.show(t, v, func(w io.Writer) {
+			writeRuns(w, []bulk.Run{run})
+			screen.Printf(w, "\nROW\tNUMBER\tYUAN\tSTATE\tWHY\n")
+			for i := range rows {
+				r := &rows[i]
+				screen.Printf(w, "%d\t%s\t%s\t%s\t%s\n", r.Seq, r.Ref, r.Amount, r.State, r.Detail)
+			}
+		})
+	})
+}
+
+// bulkStop is `orderd bulk stop`.
+type bulkStop struct {
+	output
+	Of     string `arg:"" name:"run" help:"Its id."`
+	Reason reason `required:"" help:"Why; it stands with the run."`
+}
+
+// Run stops a run.
+func (c *bulkStop) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		if _, err := co.bulk.Find(ctx, c.Of); err != nil {
+			return err
+		}
+		run, err := co.bulk.Stop(ctx, c.Of, byWhom(), string(c.Reason))
+		if err != nil {
+			return err
+		}
+		return c.show(t, console.ViewBulk(&run), func(w io.Writer) { writeRuns(w, []bulk.Run{run}) })
+	})
+}
