@@ -24,11 +24,13 @@ const day = (await admin("reconciliations")).data[0], today = new Date(Date.now(
 await admin("reconciliations", { bill_date: today, bill_type: "ALL", reason: "a bill that lacks what was before" });
 const difference = (await until(async () => (await admin("differences?status=OPEN&limit=1")).data[0])).id;
 const task = (await admin("tasks/dead?state=dead&limit=1")).data[0];
+const run = (await admin("bulk/order.ask", { filter: { order_no: waiting }, count: 1, dry_run: false, reason: "to be read" },
+  { "Idempotency-Key": "01J" + String(Date.now()).padStart(23, "0") })).id;
 const transaction = (await admin("orders/" + refunded)).payment.transaction_id;
 
 // Every page that needs no login, by these numbers; and more of some.
 const numbers = { orders: waiting, refunds: refund, held: money, gates: sku, stock: sku, reconciliations: day.id,
-  differences: difference, tasks: task.id, webhooks: hook };
+  differences: difference, tasks: task.id, webhooks: hook, bulk: run };
 const group = new URLSearchParams({ type: task.type, state: "dead", error: task.error, failed_before: new Date(Date.now() + 1000).toISOString() });
 const open = known.filter((r) => !["everybody", "who is signed in"].includes(r.who)).map((r) => r.path);
 const pathOf = (route) => route.replace(/:[a-z]+/, numbers[route.split("/")[2]]) + (/^\/ui\/tasks\/(run|discard)$/.test(route) ? "?" + group : "");

@@ -26,9 +26,9 @@ export const api = async (path, body) => {
   if (!r.ok) throw new Error(`${path}: ${r.status} ${JSON.stringify(answer)}`);
   return answer;
 };
-export const admin = async (path, body) => {
+export const admin = async (path, body, headers) => {
   const r = await fetch(ADMIN + "/admin/v1/" + path, { method: body ? "POST" : "GET", body: body && JSON.stringify(body),
-    headers: { Authorization: "Bearer " + TOKEN, "Content-Type": "application/json" } });
+    headers: { Authorization: "Bearer " + TOKEN, "Content-Type": "application/json", ...headers } });
   if (!r.ok) throw new Error(`${path}: ${r.status} ${await r.text()}`);
   return r.json();
 };

@@ -3,6 +3,10 @@
 export const shown = {
   "bill_hands.who": "/ui/reconciliations/:id",
   "bill_hands.why": "no page: the audit trail has it, trail.reason",
+  "bulk_rows.detail": "/ui/bulk/:id",
+  "bulk_runs.actor": "/ui/bulk",
+  "bulk_runs.note": "/ui/bulk/:id",
+  "bulk_runs.reason": "/ui/bulk/:id",
   "day_closings.who": "/ui/reconciliations",
   "day_closings.why": "/ui/reconciliations/:id",
   "difference_notes.body": "/ui/differences/:id",

@@ -25,7 +25,8 @@ payment_attempts.time_expire payment_attempts.client_ip payment_attempts.h5_type
 
 // keys are the fields that are numbers of ours or of WeChat Pay's, by which things are looked up.
 var keys = []*bounds.Field{&bounds.SkuID, &bounds.Sale, &bounds.OrderNo, &bounds.OutTradeNo, &bounds.OutRefundNo,
-	&bounds.WeChatNo, &bounds.DifferenceID, &bounds.Echo, &bounds.NotificationID, &bounds.Currency, &bounds.TaskType}
+	&bounds.WeChatNo, &bounds.DifferenceID, &bounds.Echo, &bounds.NotificationID, &bounds.Currency, &bounds.TaskType,
+	&bounds.BulkID}
 
 // rows are what nothing but a person's hand or another service makes: one of each.
 var rows = []string{
