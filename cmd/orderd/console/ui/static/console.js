@@ -1,4 +1,4 @@
-// The console's own script. Every page works without it.
+// Every page works without this script.
 "use strict";
 (() => {
   const one = (s, from) => (from || document).querySelector(s);
