@@ -145,6 +145,14 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 	return c, nil
 }
 
+// startGate makes the gate of a process that sells.
+func (c *core) startGate(s *settings, sh shape, log *slog.Logger) {
+	if sh.gate != nil {
+		c.gate = gate.New(gate.Config{DB: c.db, Now: c.clock.Now, Log: log, Observe: sh.gate,
+			Home: homeName(time.Now()), NoAuto: !s.GateAuto, Shared: c.sharedGate(sh, log)})
+	}
+}
+
 // build makes the parts on the database. Where it fails, Close ends what was made.
 // Nothing here calls WeChat Pay: a verb works while that is away, until it asks.
 func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logger) error {
@@ -167,10 +175,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	c.failures = scheduler.NewDeadLetters(c.db, c.clock.Now)
 	c.stock = stock.NewAdmin(c.db, c.clock.Now).Telling(order.TellLow)
 	c.shops = shops.New(c.db, time.Now)
-	if sh.gate != nil {
-		c.gate = gate.New(gate.Config{DB: c.db, Now: c.clock.Now, Log: log, Observe: sh.gate,
-			Home: homeName(time.Now()), NoAuto: !s.GateAuto, Shared: c.sharedGate(sh, log)})
-	}
+	c.startGate(s, sh, log)
 	gc, notifyURL, err := s.gatewayConfig(sh.simAddr)
 	if err != nil {
 		return misconfigured(err)

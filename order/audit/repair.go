@@ -371,8 +371,8 @@ var nextSteps = map[string]string{
 		"cancel or settle it by hand",
 	"shipment": "'orderd order get NO' and the mini program's page of deliveries tell what was reported; say it " +
 		"again there, or here with what the parcel's paper says",
-	"bulk": "'orderd bulk show ID' and the timelines of its orders tell what was done: those are right; start another " +
-		"run for what was not",
+	"bulk": "'orderd bulk show ID' and the timelines of its orders tell what was done: those are right; start " +
+		"another run for what was not",
 	"books":  "'orderd reconcile run --date DAY' again; what stays is a difference for two people",
 	"people": "'orderd token list' and 'orderd tasks list': revoke what nobody knows, and run what waits again",
 	"trail": "compare the rows with the lines 'trail' of the log and with the proofs of closed days, which have the " +

@@ -244,9 +244,10 @@ func TestWhoDiesIsFollowed(t *testing.T) {
 		} {
 			for _, acts := range []bool{false, true} {
 				s.followed(k.kind, k.filter, k.refs, acts)
-				if k.kind == bulk.KindApprove {
+				switch k.kind {
+				case bulk.KindApprove:
 					refunds = s.refunds(3, ordertest.Customer)
-				} else if k.kind == bulk.KindClose {
+				case bulk.KindClose:
 					open = s.orders(3)
 				}
 				k.refs = map[bool][]string{true: refunds, false: open}[k.kind == bulk.KindApprove]
