@@ -48,7 +48,7 @@ const goto = async (path) => {
 };
 
 // walk reads a page and what its acts open in its dialog, and notes where it leads; each route by some numbers.
-const queue = ["/", ...routes.filter((r) => !r.includes(":")), "/ui/differences?type=AMOUNT_MISMATCH", "/ui/people/left",
+const queue = ["/", ...routes.filter((r) => !r.includes(":")), ...["", "REFUND_"].map((of) => `/ui/differences?type=${of}AMOUNT_MISMATCH`), "/ui/people/left",
   ...["/ui/search?q=", "/ui/orders?customer_id=", "/ui/stock?q=", "/ui/differences?assignee=", "/ui/trail?actor=", "/ui/orders/"]
     .map((p) => p + encodeURIComponent(typed(1)))];
 const walk = async (path) => {

@@ -116,7 +116,7 @@ func cases(n int, f *bounds.Field, column string) string {
 			text = fmt.Sprintf("<x(%d)", n)
 		}
 		value := "'" + strings.ReplaceAll(text, "'", "''") + "'"
-		if column == "orders.reference" { // the shop's own number of one order
+		if column == "orders.reference" || column == "failed_tasks.task_key" { // of one row alone
 			value += " || rowid"
 		}
 		if column == "order_events.detail" {
