@@ -66,6 +66,7 @@ export const shown = {
   "stock_gates.reason": "/ui/gates/:name",
   "trail.actor": "/ui/trail",
   "trail.reason": "/ui/trail",
+  "webhook_deliveries.answer": "/ui/webhooks/:id",
   "webhook_deliveries.problem": "/ui/webhooks/:id",
   "webhook_deliveries.reference": "no page: the shop's own number goes to the shop's back end alone",
   "webhook_endpoints.created_by": "/ui/webhooks",
