@@ -48,8 +48,8 @@ const tables = { csv: csv(await download("main a[href^='/ui/orders.csv']")) };
 [tables.exceljs, tables.sheetjs] = await sheets(await download("main a[href^='/ui/orders.xlsx']"));
 for (const [by, rows] of Object.entries(tables)) {
   const numbers = column(rows, "order_no").filter((v) => /^[0-9A-Z]{26}$/.test(v));
-  check(numbers.length === count, `orders by ${by}:`, numbers.length, "of", count);
-  check(first.every((no) => numbers.includes(no)), `orders by ${by} lack some of the page`);
+  check(count > 0 && numbers.length === count, `orders by ${by}:`, numbers.length, "of", count);
+  check(first.length > 0 && first.every((no) => numbers.includes(no)), `orders by ${by} lack some of the page`);
   const yuan = column(rows, "amount_yuan");
   check(sum(yuan) === total, `orders by ${by}: ${sum(yuan)} fen, the page says ${total}`);
 }
@@ -61,7 +61,7 @@ const refs = await fin.page.locator("main table.stack tbody td:nth-child(5) code
 for (const [i, rows] of (await sheets(await download("main a[href*='work.xlsx']"))).entries()) {
   const ids = column(rows, "id").filter((v) => /^[0-9a-f]{32}$/.test(v));
   check(ids.length >= differences && differences > 0, `differences by reader ${i}:`, ids.length, "of", differences);
-  check(refs.every((ref) => column(rows, "ref").includes(ref)), `differences by reader ${i} lack some of the page`);
+  check(refs.length === differences && refs.every((ref) => column(rows, "ref").includes(ref)), `differences by reader ${i} lack some of the page`);
 }
 
 // The month: a row for each of its days, and the sums of the page.

@@ -91,6 +91,7 @@ for (const [route, paths] of read) {
   await page.waitForLoadState();
   await look(page, route);
 }
+check(filled.size >= 25, "only", filled.size, "forms could be sent: what they write is not looked at");
 await goto("/ui/orders");
 await page.locator("main summary").first().click();
 await page.fill("main form[action='/ui/views'] [name=name]", typed(3));
