@@ -59,12 +59,18 @@ func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
 WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'sql_mode',
   'max_allowed_packet', 'wsrep_on', 'default_storage_engine') OR Variable_name LIKE 'rpl_semi_sync_%'`,
 		`SHOW GLOBAL STATUS
-WHERE Variable_name IN ('Slave_running', 'Slaves_connected') OR Variable_name LIKE 'Rpl_semi_sync_%_clients'`} {
+WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
+  OR Variable_name IN ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_source_clients')
+  OR Variable_name IN ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_source_status')`} {
 		err := Each(ctx, db, query, nil, func(rows *sql.Rows) error {
 			var name, value string
 			err := rows.Scan(&name, &value)
 			// MySQL calls a source and a replica what MariaDB calls a master and a slave.
-			name = strings.Replace(strings.ToLower(name), "semi_sync_source", "semi_sync_master", 1)
+			name = strings.ToLower(name)
+			for _, of := range [][2]string{{"semi_sync_source", "semi_sync_master"}, {"_no_replica", "_no_slave"},
+				{"_for_replica_count", "_for_slave_count"}} {
+				name = strings.Replace(name, of[0], of[1], 1)
+			}
 			v[name] = value
 			return err
 		})
@@ -89,35 +95,52 @@ WHERE Variable_name IN ('Slave_running', 'Slaves_connected') OR Variable_name LI
 // milliseconds: an hour is for ever, since a person has come by then.
 const semiSyncPatience = 3_600_000
 
-// judgeReplicas says whether this is the server that writes, and what its crash loses. The
-// variables are MariaDB's and those of MySQL's plugin ("Semisynchronous Replication" in the
-// manual of either); a server that names neither has no finding.
+// judgeReplicas says whether this server follows another, and what its crash loses. The names
+// are MariaDB's and those of MySQL's plugin ("Semisynchronous Replication" in the manual of
+// either). MySQL 8 has no variable for whether it follows and by how many it is followed: there
+// the findings say that it does not say.
 func judgeReplicas(v map[string]string) []Finding {
 	role := Finding{ID: "mysql.role", Level: LevelOK, Found: "no replica"}
-	if v["slave_running"] == "ON" {
-		role.Level, role.Found = LevelFail, "a replica that follows another server"
-		role.Why, role.Fix = "what orderd writes here, the other server never has, and replication stops", adviseReplica
+	following, named := v["slave_running"]
+	switch running, _ := strconv.Atoi(v["slaves_running"]); {
+	case !named:
+		role.Found = "the server does not say whether it follows another"
+	case following == "ON" || running > 0: // slaves_running: by connections with a name
+		role.Level, role.Found = LevelWarn, "a replica that follows another server"
+		role.Why = "what orderd writes here, the other server has only if it follows this one"
+		role.Fix = adviseReplica
 	}
 	f := Finding{ID: "mysql.semi_sync", Level: LevelOK, Found: "no replica is connected"}
-	replicas, _ := strconv.Atoi(v["slaves_connected"])
-	timeout, _ := strconv.Atoi(v["rpl_semi_sync_master_timeout"])
-	on, point, clients := v["rpl_semi_sync_master_enabled"] == "ON", v["rpl_semi_sync_master_wait_point"],
-		v["rpl_semi_sync_master_clients"]
-	if on || replicas > 0 {
-		f.Found = fmt.Sprintf("enabled=%t wait_point=%s timeout=%d clients=%s", on, point, timeout, clients)
+	connected, counted := v["slaves_connected"]
+	number := func(name string) int { n, _ := strconv.Atoi(v["rpl_semi_sync_master_"+name]); return n }
+	off := func(name string) bool { return v["rpl_semi_sync_master_"+name] == "OFF" }
+	replicas, _ := strconv.Atoi(connected)
+	on, point := v["rpl_semi_sync_master_enabled"] == "ON", v["rpl_semi_sync_master_wait_point"]
+	switch {
+	case on || replicas > 0:
+		f.Found = fmt.Sprintf("enabled=%t status=%s wait_point=%s timeout=%d clients=%d", on,
+			v["rpl_semi_sync_master_status"], point, number("timeout"), number("clients"))
+	case !counted:
+		f.Found = "the server does not say how many replicas it has"
 	}
 	switch {
 	case !on && replicas > 0:
 		f.Level = LevelWarn
 		f.Why = "replicas follow asynchronously: a crash of this server loses acknowledged orders that no replica has"
 		f.Fix = "turn semi-synchronous replication on, as docs/operations.md says"
-	case on && clients == "0":
-		f.Level, f.Why, f.Fix = LevelWarn, "no replica answers: every COMMIT waits for one, or stops waiting for good",
+	case on && number("clients") < max(number("wait_for_slave_count"), 1):
+		f.Level, f.Why, f.Fix = LevelWarn, "too few replicas answer: every COMMIT waits for one, or stops waiting for good",
 			"start the replica, or SET GLOBAL rpl_semi_sync_master_enabled = OFF"
+	case on && off("status"):
+		f.Level, f.Why = LevelWarn, "it has stopped waiting: a crash of this server loses acknowledged orders"
+		f.Fix = "look at the replica; SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'"
+	case on && off("wait_no_slave"):
+		f.Level, f.Why = LevelWarn, "it stops waiting when its replica leaves, and a crash then loses acknowledged orders"
+		f.Fix = "SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON"
 	case on && point != "AFTER_SYNC":
 		f.Level, f.Why, f.Fix = LevelWarn, "others see an order before a replica has it, and a crash then loses it",
 			"SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC"
-	case on && timeout < semiSyncPatience:
+	case on && number("timeout") < semiSyncPatience:
 		f.Level = LevelWarn
 		f.Why = "it goes on alone when the replica is slow for so many ms, and a crash then loses acknowledged orders"
 		f.Fix = fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout = %d", semiSyncPatience)

@@ -2,6 +2,7 @@ package sqldb_test
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 
 	"orderd/migrations/sqldb"
@@ -15,11 +16,17 @@ func TestWhatOnlyReadsWritesNothing(t *testing.T) {
 			_, err := tx.ExecContext(ctx, insertSKU, "mug", 1)
 			return err
 		}
+		lock := func(ctx context.Context, tx *sqldb.Tx) error {
+			return sqldb.Each(ctx, tx, "SELECT sku_id FROM skus FOR UPDATE", nil, func(*sql.Rows) error { return nil })
+		}
 		for name, run := range map[string]func(context.Context, func(context.Context, *sqldb.Tx) error) error{
 			"snapshot": db.Snapshot, "decide": db.Decide,
 		} {
 			if err := run(t.Context(), write); err == nil {
 				t.Errorf("%s: written", name)
+			}
+			if err := run(t.Context(), lock); err == nil {
+				t.Errorf("%s: locked", name)
 			}
 		}
 		var n int

@@ -55,9 +55,9 @@ type Tx struct {
 // has to take it for his own.
 func (tx *Tx) MayBeDone() bool { return tx.unsure }
 
-// errReads: a write in a transaction of Snapshot or Decide. The server is not told that they
+// errReads: a write, or a lock, in a transaction of Snapshot or Decide. The server is not told that they
 // only read, because not every server takes the words.
-var errReads = errors.New("sqldb: a write in a transaction that only reads")
+var errReads = errors.New("sqldb: a write or a lock in a transaction that only reads")
 
 // goesOn panics when the transaction has had its last statement.
 func (tx *Tx) goesOn() {
@@ -99,6 +99,9 @@ func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.R
 
 // QueryContext runs a statement that returns rows.
 func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if tx.reads && strings.HasSuffix(query, forUpdate) {
+		return nil, errReads
+	}
 	if err := tx.begin(ctx, query); err != nil {
 		return nil, err
 	}
