@@ -14,8 +14,10 @@ var masked = []*regexp.Regexp{
 	regexp.MustCompile(`(whsec_)[A-Za-z0-9+/=_-]+`),
 	regexp.MustCompile(`(\bv1a?,)[A-Za-z0-9+/=]{16,}`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{6,}`),
-	regexp.MustCompile(`(?i)((?:secret|passwd|password|token|authorization|cookie|api_?key|session|openid)` +
-		`\w*"?\s*[:=]\s*"?)[^\s",;&}<]+`),
+	regexp.MustCompile(`(?i)(\b(?:set-)?cookie\\?["']?\s*[:=]\s*).*`), // of several, to the end
+	regexp.MustCompile(`(?i)((?:secret|passwd|password|token|authorization|api[-_]?key|session|openid)` +
+		`[\w-]*\\?["']?\s*[:=]\s*[\[({]?\s*\\?["']?)[^\s"',;&}<\\]+`),
+	regexp.MustCompile(`(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+`), // of an address
 }
 
 // answerOf is what is kept of an endpoint's answer: its beginning as one line of text, without secrets. What is no text
