@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +26,7 @@ const (
 
 // Process is a process of the service, as it has said of itself.
 type Process struct {
+	ID       string // a ULID: in containers hosts have long names that begin alike, and every process is number 1
 	Host     string
 	PID      int
 	Roles    string // with blanks between
@@ -35,9 +35,6 @@ type Process struct {
 	Began    time.Time
 	Seen     time.Time // when it was last heard of
 }
-
-// id tells processes apart: another one has a number of this host only when this one is gone.
-func (p *Process) id() string { return width(p.Host, processWidth-20) + ":" + strconv.Itoa(p.PID) }
 
 // Silent reports that nothing was heard of it for so long that it does not run, or not well.
 func (p *Process) Silent(now time.Time) bool { return now.Sub(p.Seen) > SilentAfter }
@@ -67,11 +64,11 @@ func (ps *Processes) Beat(ctx context.Context, p Process) error {
 		n, err := tx.Update(ctx, `UPDATE processes
 SET roles = ?, version = ?, revision = ?, began_at = ?, seen_at = ?
 WHERE id = ?`, width(p.Roles, processWidth), width(p.Version, processWidth), width(p.Revision, processWidth), began,
-			seen, p.id())
+			seen, p.ID)
 		if err == nil && n == 0 {
 			_, err = tx.ExecContext(ctx, `INSERT INTO processes
   (id, host, pid, roles, version, revision, began_at, seen_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, p.id(), width(p.Host, processWidth), p.PID, width(p.Roles, processWidth),
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, p.ID, width(p.Host, processWidth), p.PID, width(p.Roles, processWidth),
 				width(p.Version, processWidth), width(p.Revision, processWidth), began, seen)
 		}
 		if sqldb.IsDuplicate(err) { // MySQL counts no row that has these values already
@@ -91,7 +88,7 @@ func (ps *Processes) Gone(ctx context.Context, p Process) error {
 	err := ps.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Update(ctx, `DELETE FROM processes
 WHERE id = ?
-  AND began_at = ?`, p.id(), sqldb.Millis(p.Began))
+  AND began_at = ?`, p.ID, sqldb.Millis(p.Began))
 		return err
 	})
 	return sqldb.Wrap("say that this process ends", err)

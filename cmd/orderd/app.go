@@ -399,6 +399,7 @@ type app struct {
 	stopping chan struct{}
 	// began is when the service was started; the demo reconciles the days since then.
 	began time.Time
+	id    string         // of this process among all, a ULID
 	jobs  sync.WaitGroup // what was started in the background
 	// stopGate ends the gate and waits until its units are in the pool again; nil without one.
 	stopGate func()
@@ -445,7 +446,8 @@ var allRoles = []string{"api", "notify", "worker", "admin"}
 // start builds the service from the bottom to the top. On an error everything that was
 // started is stopped, so that the caller has nothing to close.
 func start(ctx context.Context, s *settings, o options, log *slog.Logger) (*app, error) {
-	a := &app{s: s, log: log, began: time.Now(), stopping: make(chan struct{}), failed: make(chan error, 6)}
+	a := &app{s: s, log: log, began: time.Now(), id: bulk.NewID(time.Now()), stopping: make(chan struct{}),
+		failed: make(chan error, 6)}
 	for _, step := range []func(context.Context, options) error{
 		// Each step needs what those before it made: the queue the data directory's lock,
 		// the simulator's address is in the configuration of orders, the worker takes

@@ -79,7 +79,7 @@ func (a *app) self(roles []string) scheduler.Process {
 		host = "unknown"
 	}
 	b := thisBuild()
-	return scheduler.Process{Host: host, PID: os.Getpid(), Roles: strings.Join(roles, " "), Version: b.Version,
+	return scheduler.Process{ID: a.id, Host: host, PID: os.Getpid(), Roles: strings.Join(roles, " "), Version: b.Version,
 		Revision: b.Commit, Began: a.began}
 }
 
