@@ -577,6 +577,9 @@ func maskPassword(dsn string) string {
 	} else {
 		kind += ":"
 	}
+	if i := strings.Index(body, "?sentinel_"); i >= 0 { // what follows may have any character, too
+		return maskPassword(dsn[:len(dsn)-len(body)+i]) + "?***"
+	}
 	// The host begins after the last at sign before the database's name.
 	end := strings.LastIndex(body, "/")
 	at := strings.LastIndex(body[:max(end, 0)], "@")

@@ -420,6 +420,8 @@ func TestPasswordsAreMaskedWhole(t *testing.T) {
 		"redis://h:6379/0":                                      "redis://h:6379/0",
 		"redis+cluster://u:se:cr@h1:1,h2:2":                     "redis+cluster://u:***@h1:1,h2:2",
 		"redis+sentinel://:s@h1:1,h2:2/m/1?sentinel_password=s": "redis+sentinel://:***@h1:1,h2:2/m/1?***",
+		"redis+sentinel://:s@h1:1/m?sentinel_password=a@b/c":    "redis+sentinel://:***@h1:1/m?***",
+		"redis+sentinel://h1:1/m?sentinel_user=a@b/c:d":         "redis+sentinel://h1:1/m?***",
 		"sqlite:/a@b:c/d":                                       "sqlite:/a@b:c/d", "": "",
 		"redis://h:6379/0?password=secret": "redis://h:6379/0?***",
 		"mysql:u:secret@tcp(h)/d?x=a@b":    "mysql:u:***@tcp(h)/d?***",

@@ -60,13 +60,14 @@ var ErrFile = errors.New("this is no file of the audit trail")
 type Part struct {
 	First, Last int64
 	Sum         string // of the last row
+	Known       int64  // the row that has the hash that was looked for, 0: none
 }
 
 // CheckFile makes the hashes of a CSV file of Table again, and tells found of each row of which a cell was changed, or
 // that does not follow the one before it. A part that begins later than the trail is taken to follow what its first
 // row says. Whoever took rows off the end, or wrote all hashes anew, is found by Part.Sum alone: the log has it, and
-// the proof of each day that is closed. Errors: ErrFile, those of r.
-func CheckFile(r io.Reader, found func(row string)) (Part, error) {
+// the proof of each day that is closed: known is one of those, "" for none. Errors: ErrFile, those of r.
+func CheckFile(r io.Reader, known string, found func(row string)) (Part, error) {
 	plain := bufio.NewReader(r)
 	if mark, err := plain.Peek(3); err == nil && string(mark) == "\ufeff" {
 		_, _ = plain.Discard(len(mark))
@@ -101,6 +102,9 @@ func CheckFile(r io.Reader, found func(row string)) (Part, error) {
 			found(fmt.Sprintf("line=%d %s", line, e.told(why)))
 		}
 		of.Last, of.Sum = e.Seq, e.SHA256
+		if known == e.SHA256 {
+			of.Known = e.Seq
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func fileOf(t *testing.T, tr *trail.Trail, from time.Time) []byte {
 
 // checked is what CheckFile says of a file.
 func checked(file []byte) (of trail.Part, found []string, err error) {
-	of, err = trail.CheckFile(bytes.NewReader(file), func(row string) { found = append(found, row) })
+	of, err = trail.CheckFile(bytes.NewReader(file), "", func(row string) { found = append(found, row) })
 	return of, found, err
 }
 
