@@ -52,11 +52,41 @@ type importForm struct {
 // maxPassword bounds the password of a form with a file, in bytes; operators bounds it closer.
 const maxPassword = 4 << 10
 
-// readImport reads the form, multipart/form-data: a file has no other way. Each field has its bound, and one given
-// twice is refused.
+// readImport reads the form, multipart/form-data: a file has no other way.
 func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
+	err = readFileForm(ctx, 2*reconcile.MaxImport, "workbook", map[string]formField{ // in base64 a file grows by a third
+		"workbook": {most: reconcile.MaxImport, take: func(text []byte) error {
+			f.file = text
+			return nil
+		}},
+		fieldAgain: {most: reconcile.MaxImport, take: func(text []byte) error {
+			f.file, f.apply = text, true
+			return nil
+		}},
+		provePassword: {most: maxPassword, take: func(text []byte) error {
+			f.password = string(text)
+			return nil
+		}},
+	})
+	return f, err
+}
+
+// fieldAgain is the field of a form with a file that brings the file back in base64: it was looked at, and shall be
+// done.
+const fieldAgain = "again"
+
+// formField is a field of a form with a file: the bytes that it may have, and what takes them.
+type formField struct {
+	most int64
+	take func(text []byte) error
+}
+
+// readFileForm reads a form with a file, multipart/form-data, whose fields are held in memory: it has at most so many
+// bytes in all, each of its fields has its bound, and none comes twice, nor the file both as it was chosen and as
+// fieldAgain. Whoever calls it has a place of taking.
+func readFileForm(ctx echo.Context, most int64, file string, known map[string]formField) error {
 	r := ctx.Request()
-	body := slowly(ctx, 2*reconcile.MaxImport) // in base64 a file grows by a third
+	body := slowly(ctx, most)
 	defer body.end()
 	r.Body = struct {
 		io.Reader
@@ -64,42 +94,44 @@ func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
 	}{body, r.Body}
 	form, err := r.MultipartReader()
 	if err != nil {
-		return f, fail(orderhttp.CodeUnsupportedMedia, "A form with a file is wanted.")
+		return fail(orderhttp.CodeUnsupportedMedia, "A form with a file is wanted.")
 	}
 	for seen := map[string]bool{}; ; {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
-			return f, nil
+			return nil
 		}
 		if err != nil {
-			return f, uploadError(err)
+			return uploadError(err)
 		}
 		name := part.FormName()
-		if seen[name] || name == "again" && seen["workbook"] || name == "workbook" && seen["again"] {
-			return f, fail(orderhttp.CodeMalformed, "A field of the form is given twice.")
+		f, there := known[name]
+		if !there {
+			return fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
+		}
+		if seen[name] || name == fieldAgain && seen[file] || name == file && seen[fieldAgain] {
+			return fail(orderhttp.CodeMalformed, "A field of the form is given twice.")
 		}
 		seen[name] = true
-		switch name {
-		case "workbook":
-			f.file, err = readPart(part, reconcile.MaxImport)
-		case "again":
-			f.file, err = readPart(base64.NewDecoder(base64.StdEncoding, part), reconcile.MaxImport)
-			f.apply = true
-			if errors.As(err, new(base64.CorruptInputError)) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return f, fail(orderhttp.CodeMalformed, "The file did not come back as it was.")
-			}
-		case provePassword:
-			var text []byte
-			text, err = readPart(part, maxPassword)
-			f.password = string(text)
-		default:
-			return f, fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
+		var from io.Reader = part
+		if name == fieldAgain {
+			from = base64.NewDecoder(base64.StdEncoding, part)
+		}
+		text, err := readPart(from, f.most)
+		if errors.As(err, new(base64.CorruptInputError)) || name == fieldAgain && errors.Is(err, io.ErrUnexpectedEOF) {
+			return fail(orderhttp.CodeMalformed, notAsItWas)
 		}
 		if err != nil {
-			return f, uploadError(err)
+			return uploadError(err)
+		}
+		if err := f.take(text); err != nil {
+			return err
 		}
 	}
 }
+
+// notAsItWas says that what a page had sent came back as something else.
+const notAsItWas = "The file did not come back as it was."
 
 // readPart reads a field of at most so many bytes; more is a *http.MaxBytesError.
 func readPart(r io.Reader, most int64) ([]byte, error) {

@@ -26,9 +26,11 @@ const uiSKUs = "/ui/skus"
 const (
 	// maxStockFile bounds a file of SKUs, in bytes: some 250 for each of stock.ImportMost lines.
 	maxStockFile = 512 << 10
+	// maxStockSeen bounds what was seen of its SKUs, in bytes of JSON.
+	maxStockSeen = 512 << 10
 	// maxStockImport bounds a body with such a file and with what was seen of its SKUs, in bytes: JSON may make a byte
 	// of a file six.
-	maxStockImport = 6*maxStockFile + 512<<10
+	maxStockImport = 6*maxStockFile + maxStockSeen
 )
 
 // importRoutes are the API's of files of SKUs, and the page that asks it. What an import sets a shelf to is an admin's
@@ -50,13 +52,32 @@ type stockImport struct {
 	Seen   []stock.Seen `json:"seen"` // of the rows of the dry run: what has changed since is passed by
 }
 
+// readStockImport reads the body of the API's request as files come in: few at a time, and not slowly. free gives the
+// place back.
+func (c *console) readStockImport(ctx echo.Context) (body stockImport, free func(), err error) {
+	if free, err = c.taking(); err != nil {
+		return body, nil, err
+	}
+	slow, r := slowly(ctx, maxStockImport), ctx.Request()
+	defer slow.end()
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{slow, r.Body}
+	if err = decodeUpTo(ctx, &body, maxStockImport); err != nil {
+		free()
+	}
+	return body, free, err
+}
+
 // stockImportDry is POST /admin/v1/stock/import: what a file would do, line by line, and what is wrong with it.
 // Nothing is done.
 func (c *console) stockImportDry(ctx echo.Context) error {
-	var body stockImport
-	if err := decodeUpTo(ctx, &body, maxStockImport); err != nil {
+	body, free, err := c.readStockImport(ctx)
+	if err != nil {
 		return err
 	}
+	defer free()
 	plan, err := c.planImport(ctx, &body)
 	if err != nil {
 		return err
@@ -66,10 +87,11 @@ func (c *console) stockImportDry(ctx echo.Context) error {
 
 // stockImportApply is POST /admin/v1/stock/import/apply: what stockImportDry has shown is done, and nothing else.
 func (c *console) stockImportApply(ctx echo.Context) error {
-	var body stockImport
-	if err := decodeUpTo(ctx, &body, maxStockImport); err != nil {
+	body, free, err := c.readStockImport(ctx)
+	if err != nil {
 		return err
 	}
+	defer free()
 	done, err := c.applyImport(ctx, &body)
 	if err != nil {
 		return err
@@ -188,50 +210,44 @@ func (c *console) importStart(ctx echo.Context) *stockImportView {
 // readStockForm reads the form, multipart/form-data: a file has no other way. again says that the file was looked at
 // and shall be done.
 func readStockForm(ctx echo.Context) (f stockImport, again bool, password string, err error) {
-	r := ctx.Request()
-	r.Body = http.MaxBytesReader(ctx.Response(), r.Body, maxStockImport)
-	form, err := r.MultipartReader()
-	if err != nil {
-		return f, false, "", fail(orderhttp.CodeUnsupportedMedia, "A form with a file is wanted.")
+	text := func(into *string) formField {
+		return formField{most: maxField, take: func(text []byte) error {
+			*into = string(text)
+			return nil
+		}}
 	}
-	for {
-		part, err := form.NextPart()
-		if errors.Is(err, io.EOF) {
-			return f, again, password, nil
-		}
-		if err != nil {
-			return f, false, "", uploadError(err)
-		}
-		text, err := io.ReadAll(part)
-		if err != nil {
-			return f, false, "", uploadError(err)
-		}
-		switch part.FormName() {
-		case "csv":
+	err = readFileForm(ctx, maxStockImport, "csv", map[string]formField{
+		"csv": {most: maxStockFile, take: func(text []byte) error {
 			f.CSV = string(text)
-		case "again":
-			file, wrong := base64.StdEncoding.DecodeString(string(text))
-			f.CSV, again, err = string(file), true, wrong
-		case "seen":
-			err = json.Unmarshal(text, &f.Seen)
-		case "mode":
-			f.Mode = stock.Mode(text)
-		case "reason":
-			f.Reason = string(text)
-		case provePassword:
+			return nil
+		}},
+		fieldAgain: {most: maxStockFile, take: func(text []byte) error {
+			f.CSV, again = string(text), true
+			return nil
+		}},
+		"seen": {most: maxStockSeen, take: func(text []byte) error {
+			if json.Unmarshal(text, &f.Seen) != nil {
+				return fail(orderhttp.CodeMalformed, notAsItWas)
+			}
+			return nil
+		}},
+		"mode": text((*string)(&f.Mode)), "reason": text(&f.Reason),
+		provePassword: {most: maxPassword, take: func(text []byte) error {
 			password = string(text)
-		default:
-			return f, false, "", fail(orderhttp.CodeMalformed, "The form has a field that is unknown.")
-		}
-		if err != nil {
-			return f, false, "", fail(orderhttp.CodeMalformed, "The file did not come back as it was.")
-		}
-	}
+			return nil
+		}},
+	})
+	return f, again, password, err
 }
 
 // stockImportPosted is POST /ui/skus/import: what the file would do and, once the person has seen that and says so,
 // the import of what they have seen.
 func (c *console) stockImportPosted(ctx echo.Context) error {
+	free, err := c.taking()
+	if err != nil {
+		return err
+	}
+	defer free()
 	f, again, password, err := readStockForm(ctx)
 	if err != nil {
 		return err

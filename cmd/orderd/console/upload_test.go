@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net"
 	"net/http"
@@ -58,6 +59,8 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	}{
 		{"/admin/v1/reconciliations", billMedia, bill, http.StatusAccepted},
 		{"/admin/v1/differences/import", xlsxType, []byte("no workbook"), http.StatusUnprocessableEntity},
+		{"/admin/v1/stock/import", "application/json", []byte(`{"csv":"x","mode":"both"}`),
+			http.StatusUnprocessableEntity},
 	} {
 		from, to := io.Pipe()
 		ends.Go(func() {
@@ -77,7 +80,7 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 				return
 			}
 			req.Header.Set("Content-Type", c.media)
-			req.Header.Set("Authorization", "Bearer "+secret(Finance))
+			req.Header.Set("Authorization", "Bearer "+secret(Admin))
 			res, err := http.DefaultClient.Do(req)
 			if err != nil {
 				t.Error(c.path, err)
@@ -138,17 +141,20 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
-// Files that come in take memory and room: there are few at a time, and who is refused comes again.
+// Files that come in take memory and room: there are few at a time, whichever way they come, and who is refused comes
+// again.
 func TestFewFilesComeInAtATime(t *testing.T) {
 	d := newDesk(t)
-	post := func(body io.Reader) int {
-		r := httptest.NewRequest("POST", "/admin/v1/differences/import", body)
-		r.Header.Set("Authorization", "Bearer "+secret(Finance))
-		r.Header.Set("Content-Type", xlsxType)
+	b := d.browser(t, "ann", Admin)
+	to := func(path, media string, body io.Reader) int {
+		r := httptest.NewRequest("POST", path, body)
+		r.Header.Set("Authorization", "Bearer "+secret(Admin))
+		r.Header.Set("Content-Type", media)
 		w := httptest.NewRecorder()
 		d.console.ServeHTTP(w, r)
 		return w.Code
 	}
+	post := func(body io.Reader) int { return to("/admin/v1/differences/import", xlsxType, body) }
 	var ends sync.WaitGroup
 	var pipes []*io.PipeWriter
 	for range uploadsAtOnce {
@@ -166,6 +172,16 @@ func TestFewFilesComeInAtATime(t *testing.T) {
 	if status := post(http.NoBody); status != http.StatusTooManyRequests {
 		t.Errorf("one too many: %d", status)
 	}
+	for _, path := range []string{"/admin/v1/stock/import", "/admin/v1/stock/import/apply"} {
+		if status := to(path, "application/json", strings.NewReader("{}")); status != http.StatusTooManyRequests {
+			t.Errorf("one too many to %s: %d", path, status)
+		}
+	}
+	for path, file := range map[string]string{uiDiffs + "/import": "workbook", uiSKUs + "/import": "csv"} {
+		if w := b.giveAll(t, path, [][2]string{{file, "x"}}); w.Code != http.StatusTooManyRequests {
+			t.Errorf("one too many to %s: %d", path, w.Code)
+		}
+	}
 	for _, to := range pipes {
 		_ = to.Close() // a pipe's Close never fails
 	}
@@ -175,31 +191,47 @@ func TestFewFilesComeInAtATime(t *testing.T) {
 	}
 }
 
-// A form with a workbook is held in memory: each of its fields has a bound, and comes once.
-func TestTheFormOfAWorkbookIsBounded(t *testing.T) {
+// A form with a file is held in memory: each of its fields has a bound, and comes once.
+func TestTheFormsOfFilesAreBounded(t *testing.T) {
 	d := newDesk(t)
-	b := d.browser(t, "ann", Finance)
-	most := strings.Repeat("x", reconcile.MaxImport)
-	for name, c := range map[string]struct {
+	b := d.browser(t, "ann", Admin)
+	type form struct {
 		fields [][2]string
 		status int
 		says   string
-	}{
-		"of the bound":      {[][2]string{{"workbook", most}}, 422, "不是工作簿"},
-		"a byte more":       {[][2]string{{"workbook", most + "x"}}, 413, ""},
-		"more in base64":    {[][2]string{{"again", base64.StdEncoding.EncodeToString([]byte(most + "x"))}}, 413, ""},
-		"no base64":         {[][2]string{{"again", "x!"}}, 400, "重新选择文件"},
-		"half of base64":    {[][2]string{{"again", "eHh4e"}}, 400, "重新选择文件"},
-		"a long password":   {[][2]string{{provePassword, most}, {"workbook", "x"}}, 413, ""},
-		"twice":             {[][2]string{{"workbook", "x"}, {"workbook", "y"}}, 400, "重复"},
-		"both":              {[][2]string{{"workbook", "x"}, {"again", "eA=="}}, 400, "重复"},
-		"something unknown": {[][2]string{{"reason", "x"}}, 400, "未知"},
-	} {
-		if w := b.giveAll(t, uiDiffs+"/import", c.fields); w.Code != c.status ||
-			!strings.Contains(w.Body.String(), c.says) {
-			t.Errorf("%s: %d, want %d with %q: %.2000s", name, w.Code, c.status, c.says, w.Body)
+	}
+	bounded := func(path, file string, most int, notOne string, more map[string]form) {
+		t.Helper()
+		whole := strings.Repeat("x", most)
+		all := map[string]form{
+			"of the bound":      {[][2]string{{file, whole}}, 422, notOne},
+			"a byte more":       {[][2]string{{file, whole + "x"}}, 413, ""},
+			"more in base64":    {[][2]string{{"again", base64.StdEncoding.EncodeToString([]byte(whole + "x"))}}, 413, ""},
+			"no base64":         {[][2]string{{"again", "x!"}}, 400, "重新选择文件"},
+			"half of base64":    {[][2]string{{"again", "eHh4e"}}, 400, "重新选择文件"},
+			"a long password":   {[][2]string{{provePassword, whole}, {file, "x"}}, 413, ""},
+			"twice":             {[][2]string{{file, "x"}, {file, "y"}}, 400, "重复"},
+			"both":              {[][2]string{{file, "x"}, {"again", "eA=="}}, 400, "重复"},
+			"both, again first": {[][2]string{{"again", "eA=="}, {file, "x"}}, 400, "重复"},
+			"something unknown": {[][2]string{{"limit", "x"}}, 400, "未知"},
+		}
+		maps.Copy(all, more)
+		for name, c := range all {
+			if w := b.giveAll(t, path, c.fields); w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+				t.Errorf("%s of %s: %d, want %d with %q: %.2000s", name, path, w.Code, c.status, c.says, w.Body)
+			}
 		}
 	}
+	bounded(uiDiffs+"/import", "workbook", reconcile.MaxImport, "不是工作簿", nil)
+	long := strings.Repeat("x", maxStockSeen)
+	bounded(uiSKUs+"/import", "csv", maxStockFile, "", map[string]form{
+		"of the bound":  {[][2]string{{"csv", strings.Repeat("x", maxStockFile)}, {"mode", "add"}}, 200, `class="why bad"`},
+		"a long reason": {[][2]string{{"reason", long}}, 413, ""},
+		"a long mode":   {[][2]string{{"mode", long}}, 413, ""},
+		"much seen":     {[][2]string{{"seen", long + "x"}}, 413, ""},
+		"seen twice":    {[][2]string{{"seen", "[]"}, {"seen", "[]"}}, 400, "重复"},
+		"no JSON":       {[][2]string{{"seen", "x"}}, 400, "重新选择文件"},
+	})
 }
 
 // A bill that takes longer to go than any other answer may is not cut, as long as its reader reads.
