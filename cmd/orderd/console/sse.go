@@ -25,8 +25,8 @@ const uiEvents = "/ui/events"
 const (
 	// maxStreams is how many pages of one process are live at a time; the others are as they were loaded.
 	maxStreams = 50
-	// maxOfOne is how many of them one session, or token, may have: the one more ends the oldest, whose page stays as
-	// it was loaded. One person with many tabs would otherwise have them all.
+	// maxOfOne is how many of them one person may have, by whichever sessions and tokens: the one more ends the oldest,
+	// whose page stays as it was loaded. One person with many tabs would otherwise have them all.
 	maxOfOne = 5
 	// streamRoom is how many messages may wait for a browser; one that is slower begins anew.
 	streamRoom = 16
@@ -52,7 +52,7 @@ type changedMessage struct {
 // stream is one page that listens.
 type stream struct {
 	role Role
-	who  string      // the session, or the token, that it is of
+	who  string      // the person that it is of
 	no   int64       // the lower the older
 	out  chan string // closed when it was too slow
 	last string      // counts that it was told
@@ -227,7 +227,7 @@ func (c *console) events(ctx echo.Context) error {
 		return ctx.Blob(http.StatusOK, "text/event-stream", []byte(c.counted(&stream{role: role},
 			c.pulse(ctx.Request().Context()))))
 	}
-	s, leave := c.join(role, cmp.Or(sessionOf(ctx).ID, "token "+operator(ctx)))
+	s, leave := c.join(role, operator(ctx))
 	if s == nil {
 		h.Set("Retry-After", "60")
 		return &orderhttp.Failure{Code: orderhttp.CodeOverloaded}

@@ -216,11 +216,20 @@ func TestOnePersonHasFewStreams(t *testing.T) {
 		}
 		mine = append(mine, cookie)
 	}
+	_, token, err := d.tokens.CreateFor(t.Context(), "anna", "laptop", "the-admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	phone := d.stranger() // another session is no other person, and neither is a token
+	phone.post("/login", "name", "anna", "password", password)
+	mine = append(mine, sessionCookie+"="+phone.cookies[sessionCookie])
 	other := listen(t, server, "Cookie", mine[1])
 	other.hears("counts")
 	var tabs []*listener
+	ways := [][2]string{{"Cookie", mine[0]}, {"Cookie", mine[2]}, {"Authorization", "Bearer " + token}}
 	for i := range maxOfOne + 2 {
-		tabs = append(tabs, listen(t, server, "Cookie", mine[0]))
+		way := ways[i%len(ways)]
+		tabs = append(tabs, listen(t, server, way[0], way[1]))
 		tabs[i].hears("counts")
 		if over := i - maxOfOne; over >= 0 {
 			tabs[over].hears("over")
