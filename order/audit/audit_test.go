@@ -523,6 +523,19 @@ func TestVerifyFindsSeededViolations(t *testing.T) {
 	})
 }
 
+// What the seeds of closed days break is whole before.
+func TestAClosedDayIsFoundWhole(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		clean, closed := w.broken(t, ""), w.broken(t, closedDay)
+		for _, check := range []string{"books.closings", "books.proofs"} {
+			if closed[check] != clean[check] {
+				t.Errorf("%s: %d, without the day %d", check, closed[check], clean[check])
+			}
+		}
+	})
+}
+
 // A check without a seed may be one that finds nothing.
 func TestEveryCheckHasASeed(t *testing.T) {
 	seeded := map[string]bool{audit.SchemaCheck: true} // TestVerifyFindsDroppedGuards

@@ -167,7 +167,7 @@ WHERE $day(c.bill_date) IS NULL
     FROM day_closing_parts k
     WHERE k.bill_date = c.bill_date
       AND k.seq = c.seq) <> 9`},
-	{proofsCheck, "the files that were kept with a closing are those that were closed, whole", `
+	{proofsCheck, "the files kept with a closing are those that were closed, whole, and its row says what they do", `
 SELECT k.bill_date, k.seq, k.name, c.seq AS closing, COUNT(*) AS parts
 FROM day_closing_parts k
 LEFT JOIN day_closings c ON c.bill_date = k.bill_date AND c.seq = k.seq

@@ -362,6 +362,15 @@ var rowSeeds = []seed{
 		"(SELECT body FROM day_closing_parts WHERE name = 'chain.txt') b) WHERE name = 'notes.csv'", "books.proofs"},
 	{"a closing that names another proof", closedDay + ";UPDATE day_closings SET manifest_sha256 = '" + hash64 + "'",
 		"books.proofs"},
+	{"a day that somebody else has closed, says its row", closedDay + ";UPDATE day_closings SET who = 'fin'",
+		"books.proofs"},
+	{"a day closed for another reason, says its row", closedDay + ";UPDATE day_closings SET why = 'y'",
+		"books.proofs"},
+	{"a day closed in another way, says its row", closedDay + ";UPDATE day_closings SET how = 'cli'", "books.proofs"},
+	{"a day closed at another time, says its row", closedDay + ";UPDATE day_closings SET at = at + 1",
+		"books.proofs"},
+	{"a day that follows from none, says its proof", closedDay + ";UPDATE day_closings SET previous_sha256 = " +
+		"manifest_sha256", "books.proofs"},
 	{"a bill that nobody gave", handInto + "('2027-01-14', 'ALL', '$sha', 'gave', '', '', '', 1)", "books.hands"},
 	{"a bill that was found", handInto + "('2027-01-14', 'ALL', '$sha', 'found', 'eve', '', '', 1)", "books.hands"},
 	{"an answer of a call that was not made", "UPDATE payment_attempts SET answer_no = call_no + 1 WHERE " +
@@ -446,7 +455,15 @@ var closedDay = func() string {
 	list := ""
 	for _, name := range []string{"VERIFY.txt", "verify.sh", "chain.txt", "closing.json", "result.json", "result.txt",
 		"differences.csv", "notes.csv"} {
-		body, sum := packed(name)
+		text := name
+		switch name {
+		case "closing.json":
+			text = `{"closed": true, "bill_date": "2027-01-14", "seq": 1, "closed_by": "flora", "how": "request", ` +
+				`"reason": "x", "closed_at": "2027-01-15T08:00:00Z", "bill_sha1": ""}`
+		case "chain.txt":
+			text = "day 2027-01-14\nprevious none\n"
+		}
+		body, sum := packed(text)
 		list += sum + "  " + name + "\n"
 		parts = append(parts, fmt.Sprintf(part, name, body))
 	}
