@@ -247,7 +247,7 @@ func (c *webhookRotate) Run(ctx context.Context, s *settings, t *terminal) error
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
-		_, secret, err := co.webhooks.Rotate(ctx, c.ID, c.why())
+		_, secret, err := co.webhooks.Rotate(ctx, c.ID, c.why(), "")
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,7 @@ const (
 	CodeShipmentNotPossible Code = "SHIPMENT_NOT_POSSIBLE"
 	// Somebody else was first: read again, then repeat with what is there now.
 	CodeStockChanged    Code = "STOCK_CHANGED"
+	CodeWebhookChanged  Code = "WEBHOOK_CHANGED"
 	CodeVersionMismatch Code = "VERSION_MISMATCH"
 	// The form of the request, and its values.
 	CodeBodyTooLarge     Code = "BODY_TOO_LARGE"
@@ -183,6 +184,9 @@ var kinds = []kind{
 	{CodeStockChanged, http.StatusConflict, "Stock changed", 0,
 		Text{"The stock was changed by somebody else meanwhile.", "库存已被他人修改。"},
 		Text{"Read the SKU again and repeat with its present number.", "请重新读取库存后再试。"}},
+	{CodeWebhookChanged, http.StatusConflict, "Webhook changed", 0,
+		Text{"The webhook was changed by somebody else meanwhile, or is there already.", "webhook 已被他人修改，或已存在。"},
+		Text{"Read the webhooks again: detail says which one and what to do.", "请重新查看 webhook，具体见 detail。"}},
 	{CodeVersionMismatch, http.StatusPreconditionFailed, "Version mismatch", 0,
 		Text{"The order has changed since it was read.", "订单已发生变化。"},
 		Text{"Read it again and repeat with its present ETag.", "请重新读取订单并使用新的 ETag。"}},

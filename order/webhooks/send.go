@@ -283,9 +283,11 @@ func (s *Service) secrets(e *Endpoint) ([][]byte, error) {
 		return nil, err
 	}
 	all := [][]byte{secret}
-	if e.old != "" && s.cfg.Now().Before(e.TwoSecretsUntil) {
-		if old, err := open(s.box, e.old, e.ID); err == nil {
-			all = append(all, old)
+	if s.cfg.Now().Before(e.TwoSecretsUntil) {
+		for _, sealed := range e.old {
+			if old, err := open(s.box, sealed, e.ID); err == nil {
+				all = append(all, old)
+			}
 		}
 	}
 	return all, nil

@@ -18,13 +18,14 @@ const endpointColumns = `id, url, types, note, secret, old_secret, old_until, st
 
 // scanEndpoint reads endpointColumns.
 func scanEndpoint(rows *sql.Rows) (e Endpoint, err error) {
-	var types string
+	var types, old string
 	var until, failing, alarmed, created int64
-	err = rows.Scan(&e.ID, &e.URL, &types, &e.Note, &e.secret, &e.old, &until, &e.State, &e.Why, &e.from, &failing,
+	err = rows.Scan(&e.ID, &e.URL, &types, &e.Note, &e.secret, &old, &until, &e.State, &e.Why, &e.from, &failing,
 		&alarmed, &e.CreatedBy, &created)
 	for t := range strings.FieldsSeq(types) {
 		e.Types = append(e.Types, feed.Type(t))
 	}
+	e.old = strings.Fields(old)
 	e.TwoSecretsUntil, e.FailingSince, e.alarmed = since(until), since(failing), since(alarmed)
 	e.CreatedAt = sqldb.FromMillis(created)
 	return e, err
@@ -85,13 +86,46 @@ WHERE id = ?`, []any{id}, func(rows *sql.Rows) error {
 	return found, nil
 }
 
-// insertEndpoint writes a new endpoint, unless there are too many. Of several at once one
-// may be too many.
+// hold lets one transaction at a time decide where endpoints are. It stands before whatever that reads.
+func hold(ctx context.Context, tx *sqldb.Tx) error {
+	var place int64
+	err := tx.QueryRowContext(ctx, `SELECT place
+FROM webhook_places
+WHERE name = 'feed'
+FOR UPDATE`).Scan(&place)
+	if err != nil {
+		return fmt.Errorf("hold the webhooks: %w", err)
+	}
+	return nil
+}
+
+// free gives *ThereError unless no endpoint but id has an address; hold stands before it.
+func free(ctx context.Context, tx *sqldb.Tx, id, address string) error {
+	var other string
+	err := tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(id), '')
+FROM webhook_endpoints
+WHERE state <> 'removed'
+  AND url = ?
+  AND id <> ?`, address, id).Scan(&other)
+	if err == nil && other != "" {
+		return &ThereError{other}
+	}
+	return err
+}
+
+// insertEndpoint writes a new endpoint, unless there are too many, or one of its address is there.
 func (s *Service) insertEndpoint(ctx context.Context, e *Endpoint) error {
 	defer s.known.Store(nil)
 	return s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		err := hold(ctx, tx)
+		if err == nil {
+			err = free(ctx, tx, e.ID, e.URL)
+		}
+		if err != nil {
+			return err
+		}
 		var n int
-		err := tx.QueryRowContext(ctx, `SELECT COUNT(*)
+		err = tx.QueryRowContext(ctx, `SELECT COUNT(*)
 FROM webhook_endpoints
 WHERE state <> 'removed'
   AND id <> ?`, e.ID).Scan(&n)
@@ -112,10 +146,63 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, e.ID, e.URL, typesOf(e.Types), e.Note
 	})
 }
 
-// update changes an endpoint and gives it as it is then. set is SQL of this package.
-func (s *Service) update(ctx context.Context, id, set string, args ...any) (e Endpoint, err error) {
+// rotate puts a sealed secret in the place of another, see Rotate.
+func (s *Service) rotate(ctx context.Context, id, sealed, why, seen string) (e Endpoint, err error) {
 	defer s.known.Store(nil)
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		now := s.cfg.Now()
+		if _, err := tx.Update(ctx, `UPDATE webhook_endpoints
+SET updated_at = ?
+WHERE id = ?
+  AND state <> 'removed'`, sqldb.Millis(now), id); err != nil { // and holds it
+			return err
+		}
+		if e, err = findEndpoint(ctx, tx, id); err != nil {
+			return err
+		}
+		made := e.CreatedAt
+		if !e.TwoSecretsUntil.IsZero() {
+			made = e.TwoSecretsUntil.Add(-rotation)
+		}
+		switch {
+		case e.State == stateRemoved:
+			return ErrNotFound
+		case e.secret == sealed:
+			return nil // done, by the transaction of which nobody knew
+		case seen != "" && seen != e.SecretVersion():
+			return &RotatedError{At: made, Until: e.TwoSecretsUntil, Why: e.Why}
+		}
+		if !now.Before(e.TwoSecretsUntil) {
+			e.old = nil
+		}
+		if len(e.old) >= mostOld {
+			return &RotatedError{At: made, Until: e.TwoSecretsUntil, Why: e.Why, Full: true}
+		}
+		e.old = append([]string{e.secret}, e.old...)
+		if _, err = tx.Update(ctx, `UPDATE webhook_endpoints
+SET secret = ?, old_secret = ?, old_until = ?, why = ?
+WHERE id = ?`, sealed, strings.Join(e.old, " "), sqldb.Millis(now.Add(rotation)), why, id); err != nil {
+			return err
+		}
+		e, err = findEndpoint(ctx, tx, id)
+		return err
+	})
+	return e, err
+}
+
+// update changes an endpoint and gives it as it is then. set is SQL of this package.
+func (s *Service) update(ctx context.Context, id, set string, args ...any) (Endpoint, error) {
+	return s.updateIf(ctx, id, func(context.Context, *sqldb.Tx) error { return nil }, set, args...)
+}
+
+// updateIf is update where nothing is in its way: may is asked in the same transaction, before.
+func (s *Service) updateIf(ctx context.Context, id string, may func(context.Context, *sqldb.Tx) error, set string,
+	args ...any) (e Endpoint, err error) {
+	defer s.known.Store(nil)
+	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := may(ctx, tx); err != nil {
+			return err
+		}
 		n, err := tx.Update(ctx, `UPDATE webhook_endpoints
 SET `+set+`, updated_at = ?
 WHERE id = ?

@@ -3,6 +3,8 @@ package webhooks
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,8 +28,13 @@ import (
 // MaxEndpoints is how many there may be: each is asked for what is due at every look.
 const MaxEndpoints = 50
 
-// rotation is how long the old secret signs beside the new one.
-const rotation = 24 * time.Hour
+const (
+	// rotation is how long the old secret signs beside the new one.
+	rotation = 24 * time.Hour
+	// mostOld is how many old ones sign at a time. An answer with a secret may be lost: then the receiver has the one
+	// before the one that nobody saw, and it must sign on when a third is made.
+	mostOld = 2
+)
 
 // EndpointState says whether an endpoint is told.
 type EndpointState string
@@ -54,12 +61,20 @@ type Endpoint struct {
 	// FailingSince is when the first sending failed after which none was taken; zero when
 	// it takes what it is sent.
 	FailingSince time.Time
-	// TwoSecretsUntil is how long the secret before this one signs too; zero without.
+	// TwoSecretsUntil is how long what was the secret before this one signs too; zero without.
 	TwoSecretsUntil time.Time
 
-	secret, old string // sealed
-	alarmed     time.Time
-	from        int64
+	secret  string   // sealed
+	old     []string // sealed, the newest first
+	alarmed time.Time
+	from    int64
+}
+
+// SecretVersion names the secret that an endpoint has, and tells nothing of it: whoever wants another in its place says
+// by it which one they mean.
+func (e *Endpoint) SecretVersion() string {
+	sum := sha256.Sum256([]byte(e.secret))
+	return hex.EncodeToString(sum[:8])
 }
 
 // wants reports that an endpoint is told of an event.
@@ -93,6 +108,29 @@ var (
 	// ErrTooMany: MaxEndpoints are there.
 	ErrTooMany = fmt.Errorf("there are %d webhooks, and no more may be; remove one first", MaxEndpoints)
 )
+
+// ThereError: the shop tells an address already. Told twice, its back end would have every event twice.
+type ThereError struct{ ID string }
+
+func (e *ThereError) Error() string { return "there is a webhook of this address already: " + e.ID }
+
+// RotatedError: the secret of an endpoint is not the one that was meant, or three of it sign, which is as many as may.
+type RotatedError struct {
+	At    time.Time // when it was made
+	Until time.Time // when those before it end
+	Why   string    // Endpoint.Why
+	Full  bool      // three sign
+}
+
+func (e *RotatedError) Error() string {
+	if e.Full {
+		return fmt.Sprintf("three secrets sign for this webhook until %s, and no more may: give the receiver the "+
+			"newest, or wait until then", e.Until.UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("the secret was changed at %s; who did something about the webhook last: %s. The secret before "+
+		"it signs until %s: read the webhook again, and rotate once more only if nobody has the new secret",
+		e.At.UTC().Format(time.RFC3339), e.Why, e.Until.UTC().Format(time.RFC3339))
+}
 
 // Observer is told what happened; its methods must be quick.
 type Observer interface {
@@ -217,7 +255,7 @@ func typesOf(types []feed.Type) string {
 }
 
 // Add makes an endpoint, which is told what happens from now on (see feed.Feed.Begin), and
-// gives its secret: it is shown this once. Errors: *InvalidError, ErrTooMany, ErrOff.
+// gives its secret: it is shown this once. Errors: *InvalidError, *ThereError, ErrTooMany, ErrOff.
 func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, err error) {
 	if s.box == nil {
 		return e, "", ErrOff
@@ -238,30 +276,39 @@ func (s *Service) Add(ctx context.Context, p Put) (e Endpoint, secret string, er
 	return e, shown, s.insertEndpoint(ctx, &e)
 }
 
-// Change says anew where an endpoint is and what it is told. Errors: *InvalidError,
+// Change says anew where an endpoint is and what it is told. Errors: *InvalidError, *ThereError,
 // ErrNotFound.
 func (s *Service) Change(ctx context.Context, id string, p Put) (Endpoint, error) {
 	if err := p.check(); err != nil {
 		return Endpoint{}, err
 	}
 	slices.Sort(p.Types)
-	return s.update(ctx, id, "url = ?, note = ?, types = ?, why = ?", p.URL, p.Note, typesOf(slices.Compact(p.Types)),
-		said(p.Why))
+	return s.updateIf(ctx, id, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := hold(ctx, tx); err != nil {
+			return err
+		}
+		was, err := findEndpoint(ctx, tx, id)
+		if err != nil || was.URL == p.URL { // of two that were there before this was refused, either may be changed
+			return err
+		}
+		return free(ctx, tx, id, p.URL)
+	}, "url = ?, note = ?, types = ?, why = ?", p.URL, p.Note, typesOf(slices.Compact(p.Types)), said(p.Why))
 }
 
 // said is what somebody says who does something, as Endpoint.Why keeps it: who it was, and the
 // reason. One that is long is cut.
 func said(why string) string { return bounds.WebhookProblem.Cut(why) }
 
-// Rotate makes a new secret; the one before it signs beside it for a day. Errors:
-// ErrNotFound, ErrOff.
-func (s *Service) Rotate(ctx context.Context, id, why string) (e Endpoint, secret string, err error) {
+// Rotate makes a new secret; what was the secret before signs beside it for a day, and so does what signs beside that:
+// a secret that nobody saw, because the answer was lost, never takes the place of the receiver's. seen is
+// Endpoint.SecretVersion of the secret that is meant, "" for whichever it is. Errors: *RotatedError, ErrNotFound,
+// ErrOff.
+func (s *Service) Rotate(ctx context.Context, id, why, seen string) (e Endpoint, secret string, err error) {
 	if s.box == nil {
 		return e, "", ErrOff
 	}
 	raw, shown := newSecret()
-	e, err = s.update(ctx, id, "old_secret = secret, old_until = ?, secret = ?, why = ?",
-		sqldb.Millis(s.cfg.Now().Add(rotation)), s.box.Seal(raw, id), said(why))
+	e, err = s.rotate(ctx, id, s.box.Seal(raw, id), said(why), seen)
 	return e, shown, err
 }
 

@@ -227,7 +227,7 @@ func TestEndpointsAreTold(t *testing.T) {
 func TestRotation(t *testing.T) {
 	s, r := open(t, sqldbtest.SQLite(t), here), receive(t)
 	e := s.add(t, r)
-	_, secret, err := s.Rotate(t.Context(), e.ID, "adam: leaked")
+	_, secret, err := s.Rotate(t.Context(), e.ID, "adam: leaked", e.SecretVersion())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,6 +251,89 @@ func TestRotation(t *testing.T) {
 	if _, err := other.Test(t.Context(), e.ID); err == nil || !strings.Contains(err.Error(), "rotate") {
 		t.Errorf("under another key: %v", err)
 	}
+}
+
+// Whose answer was lost presses once more: then nobody has the secret in between, and the receiver's must sign on. Who
+// says which secret they mean changes no other; and more than three do not sign.
+func TestARotationTwiceKeepsTheReceiversSecret(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		e := s.add(t, r)
+		at := s.now()
+		if _, _, err := s.Rotate(t.Context(), e.ID, "adam: leaked", e.SecretVersion()); err != nil { // nobody saw it
+			t.Fatal(err)
+		}
+		s.wait(time.Minute)
+		var rotated *webhooks.RotatedError
+		if _, _, err := s.Rotate(t.Context(), e.ID, "bea: leaked", e.SecretVersion()); !errors.As(err, &rotated) ||
+			rotated.Full || rotated.Why != "adam: leaked" || rotated.At.Sub(at).Abs() > time.Second {
+			t.Errorf("the secret that was seen is another: %v", err)
+		}
+		now, secret, err := s.Rotate(t.Context(), e.ID, "adam: once more", "")
+		if err != nil || now.SecretVersion() == e.SecretVersion() {
+			t.Fatal(now.SecretVersion(), err)
+		}
+		s.happen(t, feed.OrderPaid, "the first secret")
+		s.pass(t)
+		r.expect(t, "the first secret")
+		if _, _, err := s.Rotate(t.Context(), e.ID, "bea: x", now.SecretVersion()); !errors.As(err, &rotated) ||
+			!rotated.Full {
+			t.Errorf("a fourth: %v", err)
+		}
+		r.secrets = []string{secret}
+		s.happen(t, feed.OrderPaid, "the last secret")
+		s.wait(24*time.Hour + time.Second)
+		s.pass(t)
+		r.expect(t, "the first secret", "the last secret")
+		if _, _, err := s.Rotate(t.Context(), e.ID, "bea: x", now.SecretVersion()); err != nil {
+			t.Errorf("a day later: %v", err)
+		}
+	})
+}
+
+// A form that is sent twice, or two people at once, must not have the back end told everything twice.
+func TestAnAddressIsToldOnce(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, r := open(t, db, here), receive(t)
+		put := webhooks.Put{URL: r.URL, By: "adam"}
+		var wg sync.WaitGroup
+		var added, refused atomic.Int64
+		for range 4 {
+			wg.Go(func() {
+				_, _, err := s.Add(t.Context(), put)
+				switch there := new(webhooks.ThereError); {
+				case err == nil:
+					added.Add(1)
+				case errors.As(err, &there):
+					refused.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		all, err := s.List(t.Context())
+		if err != nil || len(all) != 1 || added.Load() != 1 || refused.Load() != 3 {
+			t.Fatalf("%d added, %d refused, %d there: %v", added.Load(), refused.Load(), len(all), err)
+		}
+		other, _, err := s.Add(t.Context(), webhooks.Put{URL: r.URL + "/other", By: "adam"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := new(webhooks.ThereError)
+		if _, err := s.Change(t.Context(), other.ID, put); !errors.As(err, &there) || there.ID != all[0].ID {
+			t.Errorf("another is put there: %v", err)
+		}
+		if _, err := s.Change(t.Context(), all[0].ID, put); err != nil {
+			t.Errorf("itself: %v", err)
+		}
+		if err := s.Remove(t.Context(), all[0].ID, "adam: x"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Change(t.Context(), other.ID, put); err != nil {
+			t.Errorf("after it was removed: %v", err)
+		}
+	})
 }
 
 // A worker that dies between the claim and the answer, or before the row of the answer, is followed by another: at

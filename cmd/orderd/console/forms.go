@@ -149,10 +149,10 @@ type actView struct {
 	Inputs             []input
 	Danger             bool
 	Off, Why           string
-	Changed            bool // since the person has read what it is about
-	Unclear            bool // whether it was done: it may be sent again as it is
-	Used               bool // what was sent with the same key before, and was another thing, has been done
-	*orderhttp.Problem      // what is wrong with what was sent, nil for nothing
+	Changed            bool   // since the person has read what it is about
+	Unclear            string // a word, where nobody knows whether it was done: what to do now; else ""
+	Used               bool   // what was sent with the same key before, and was another thing, has been done
+	*orderhttp.Problem        // what is wrong with what was sent, nil for nothing
 	Todo               string
 	Reveal             string
 	Keep               bool
@@ -483,7 +483,12 @@ func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[stri
 		delete(form, fieldKey)
 	}
 	v := c.view(ctx, a, s, form)
-	v.Used, v.Unclear = used, status >= http.StatusInternalServerError && form[fieldKey] != ""
+	if v.Used = used; status >= http.StatusInternalServerError {
+		v.Unclear = "act.unclear"
+		if form[fieldKey] == "" { // it is not known for the same when it is sent again
+			v.Unclear = "act.unclear.look"
+		}
+	}
 	orderhttp.WriteOperatorPage(ctx, err, languageOf(ctx.Request()) == en, func(p *orderhttp.Problem,
 		todo string) ([]byte, error) {
 		v.Problem, v.Todo = p, todo

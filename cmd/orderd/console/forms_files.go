@@ -54,7 +54,8 @@ const maxPassword = 4 << 10
 
 // readImport reads the form, multipart/form-data: a file has no other way.
 func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
-	err = readFileForm(ctx, 2*reconcile.MaxImport, "workbook", map[string]formField{ // in base64 a file grows by a third
+	const most = 2 * reconcile.MaxImport // in base64 a file grows by a third
+	err = readFileForm(ctx, most, "workbook", map[string]formField{
 		"workbook": {most: reconcile.MaxImport, take: func(text []byte) error {
 			f.file = text
 			return nil

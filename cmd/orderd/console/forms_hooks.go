@@ -11,6 +11,9 @@ import (
 	"orderd/payment/feed"
 )
 
+// fieldSecret is which secret the person means who wants another in its place.
+const fieldSecret = "secret_version"
+
 // hookActs are of the addresses that the shop's back end is told at.
 func (c *console) hookActs() []act {
 	const page, route = "/ui/webhooks/:id/", "/admin/v1/webhooks/:id"
@@ -21,6 +24,7 @@ func (c *console) hookActs() []act {
 			fields: []field{withReason}, show: c.hookSubject}
 	}
 	rotate := one("rotate", true)
+	rotate.fields = []field{{name: fieldSecret, kind: asHidden, need: true}, withReason}
 	rotate.reveal, rotate.keep, rotate.stepUp = "secret", true, always
 	resend := act{name: "webhook.resend", path: page + "resend", route: "POST " + route + "/redeliver",
 		fields: []field{{name: "since", kind: asTime, need: true}, withReason}, show: c.hookSubject}
@@ -68,7 +72,7 @@ func (c *console) hookSubject(ctx echo.Context) (subject, error) {
 	}
 	l := languageOf(ctx.Request())
 	s := subject{back: "/ui/webhooks/" + e.ID, values: map[string]string{"url": e.URL, "note": e.Note,
-		"types": typesText(e.Types)}, facts: []fact{{"c.url", e.URL, false},
+		"types": typesText(e.Types), fieldSecret: e.SecretVersion()}, facts: []fact{{"c.url", e.URL, false},
 		{"c.state", l.look("hook", e.State).Word, false}, {"c.note", e.Note, false}}}
 	switch path := lastOf(ctx.Path()); {
 	case path == "remove":

@@ -24,19 +24,40 @@ var again = map[string]string{
 	"tasks.discard": "how many is typed", "shipment.put": "puts",
 	"sku.new":      "an id is taken once",
 	"webhook.test": "sends a test", "webhook.change": "sets", "webhook.enable": "sets", "webhook.disable": "sets",
-	"bulk.stop":      "by its state",
-	"webhook.remove": "by its state", "webhook.rotate": "the secret that is shown counts",
+	"bulk.stop":         "by its state",
+	"webhook.remove":    "by its state",
 	"webhook.resend":    "receivers know an event by its number",
 	"webhook.redeliver": "receivers know an event by its number",
-	"webhook.add":       "the list shows both; receivers know an event by its number",
+	"webhook.add":       "an address is told once",
+}
+
+// againForms says the same of the forms that are no acts, by what they are posted to.
+var againForms = map[string]string{
+	"/login": "another session of the same person", "/logout": "by its state", "/setup": "a link is good once",
+	"/ui/language": "sets", "/ui/views": "puts by its name", "/ui/views/drop": "by its name",
+	"/ui/me/sessions/end": "by its number", "/ui/me/password": "the former password is asked for",
+	"/ui/me/totp": "what was begun is begun anew", "/ui/me/totp/confirm": "a code is good once",
+	"/ui/me/totp/off": "by its state",
+	"/ui/people":      "a name is taken once, and its page makes another link", "/ui/people/:name/role": "sets",
+	"/ui/people/:name/disable": "by its state", "/ui/people/:name/end-session": "by its number",
+	"/ui/people/:name/end-sessions":  "by their state",
+	"/ui/people/:name/link":          "the link that nobody saw ends by the next",
+	"/ui/people/:name/tokens":        "a label is taken once, and the page ends the token that nobody saw",
+	"/ui/people/:name/tokens/revoke": "by its name",
+	"/ui/shop-keys":                  "two at most, no other ends by it, and the page ends the one that nobody saw",
+	"/ui/shop-keys/revoke":           "by its name",
+	"/ui/skus/import":                "seen is what was read, and a row that was imported is known",
+	"/ui/differences/import":         "row by row by their state",
+	"/ui/reconciliations/upload":     "a file is known by its hash",
 }
 
 // A form that can be sent twice, and then acts twice, is a second refund, a second delivery at the shelf.
 func TestEveryFormMayBeSentTwice(t *testing.T) {
-	known := map[string]bool{}
+	known, acts := map[string]bool{}, map[string]bool{}
 	for _, a := range (&console{}).formActs() {
+		acts[a.path] = true
 		guarded := slices.ContainsFunc(a.fields, func(f field) bool {
-			return f.name == fieldKey || f.name == fieldVersion
+			return f.name == fieldKey || f.name == fieldVersion || f.name == fieldSecret
 		})
 		if known[a.name] = true; guarded == (again[a.name] != "") {
 			t.Errorf("%s: has it a key or a version, or else a reason in this table?", a.name)
@@ -46,6 +67,42 @@ func TestEveryFormMayBeSentTwice(t *testing.T) {
 		if !known[name] {
 			t.Errorf("there is no act %s", name)
 		}
+	}
+	for _, r := range newDesk(t).routes {
+		if r[0] != http.MethodPost || strings.HasPrefix(r[1], "/admin/v1/") || acts[r[1]] {
+			continue
+		}
+		if known[r[1]] = true; againForms[r[1]] == "" {
+			t.Errorf("the form of %s: why is sending it twice no harm?", r[1])
+		}
+	}
+	for path := range againForms {
+		if !known[path] {
+			t.Errorf("there is no form of %s", path)
+		}
+	}
+}
+
+// Who sends a form without a key again may act twice: they are told to look first, and not that nothing happens.
+func TestAnUnclearAnswerWithoutAKeySaysToLook(t *testing.T) {
+	d := newDesk(t)
+	c := &console{Options: Options{Stock: d.Admin, Now: d.Clock.Now, Metrics: d.metrics, Failures: d.failures}}
+	e := newEcho(d.Clock.Now, nil, d.metrics, false, c.problem)
+	for _, a := range c.skuActs() {
+		a.stepUp = nil
+		e.POST(a.path, func(ctx echo.Context) error {
+			ctx.Set(operatorKey, "li")
+			unclear := func(echo.Context) error { return sqldb.ErrUnknown }
+			return c.actPosted(ctx, &a, &route{http.MethodPut, "/admin/v1/skus/:id", Operator, unclear})
+		})
+	}
+	b := d.stranger()
+	b.d = &desk{Handler: e}
+	w := b.post("/ui/skus/new", "sku_id", "mug", "title", "杯", "price.total", "1", "quantity", "5",
+		"reason", "新")
+	if page := w.Body.String(); w.Code < 500 || !strings.Contains(page, "请先返回查看结果") ||
+		strings.Contains(page, "不会再执行一次") {
+		t.Errorf("%d %s", w.Code, page)
 	}
 }
 

@@ -203,10 +203,11 @@ func TestTheFormsOfFilesAreBounded(t *testing.T) {
 	bounded := func(path, file string, most int, notOne string, more map[string]form) {
 		t.Helper()
 		whole := strings.Repeat("x", most)
+		more64 := base64.StdEncoding.EncodeToString([]byte(whole + "x"))
 		all := map[string]form{
 			"of the bound":      {[][2]string{{file, whole}}, 422, notOne},
 			"a byte more":       {[][2]string{{file, whole + "x"}}, 413, ""},
-			"more in base64":    {[][2]string{{"again", base64.StdEncoding.EncodeToString([]byte(whole + "x"))}}, 413, ""},
+			"more in base64":    {[][2]string{{"again", more64}}, 413, ""},
 			"no base64":         {[][2]string{{"again", "x!"}}, 400, "重新选择文件"},
 			"half of base64":    {[][2]string{{"again", "eHh4e"}}, 400, "重新选择文件"},
 			"a long password":   {[][2]string{{provePassword, whole}, {file, "x"}}, 413, ""},
@@ -223,12 +224,12 @@ func TestTheFormsOfFilesAreBounded(t *testing.T) {
 		}
 	}
 	bounded(uiDiffs+"/import", "workbook", reconcile.MaxImport, "不是工作簿", nil)
-	long := strings.Repeat("x", maxStockSeen)
+	long := strings.Repeat("x", maxStockFile)
 	bounded(uiSKUs+"/import", "csv", maxStockFile, "", map[string]form{
-		"of the bound":  {[][2]string{{"csv", strings.Repeat("x", maxStockFile)}, {"mode", "add"}}, 200, `class="why bad"`},
+		"of the bound":  {[][2]string{{"csv", long}, {"mode", "add"}}, 200, `class="why bad"`},
 		"a long reason": {[][2]string{{"reason", long}}, 413, ""},
 		"a long mode":   {[][2]string{{"mode", long}}, 413, ""},
-		"much seen":     {[][2]string{{"seen", long + "x"}}, 413, ""},
+		"much seen":     {[][2]string{{"seen", strings.Repeat(" ", maxStockSeen) + "[]"}}, 413, ""},
 		"seen twice":    {[][2]string{{"seen", "[]"}, {"seen", "[]"}}, 400, "重复"},
 		"no JSON":       {[][2]string{{"seen", "x"}}, 400, "重新选择文件"},
 	})

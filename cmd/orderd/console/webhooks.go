@@ -20,7 +20,7 @@ import (
 type Webhooks interface {
 	Add(ctx context.Context, p webhooks.Put) (e webhooks.Endpoint, secret string, err error)
 	Change(ctx context.Context, id string, p webhooks.Put) (webhooks.Endpoint, error)
-	Rotate(ctx context.Context, id, why string) (e webhooks.Endpoint, secret string, err error)
+	Rotate(ctx context.Context, id, why, seen string) (e webhooks.Endpoint, secret string, err error)
 	Disable(ctx context.Context, id, why string) (webhooks.Endpoint, error)
 	Enable(ctx context.Context, id, why string) (webhooks.Endpoint, error)
 	Remove(ctx context.Context, id, why string) error
@@ -66,6 +66,7 @@ type webhookView struct {
 	Why             string      `json:"why,omitempty"`
 	FailingSince    *time.Time  `json:"failing_since"`
 	TwoSecretsUntil *time.Time  `json:"two_secrets_until"`
+	SecretVersion   string      `json:"secret_version"`
 	CreatedBy       string      `json:"created_by"`
 	CreatedAt       time.Time   `json:"created_at"`
 	Secret          string      `json:"secret,omitempty"`
@@ -74,7 +75,8 @@ type webhookView struct {
 func viewWebhook(e *webhooks.Endpoint) webhookView {
 	return webhookView{ID: e.ID, URL: e.URL, Note: e.Note, Types: append([]feed.Type{}, e.Types...),
 		State: string(e.State), Why: e.Why, FailingSince: optional(e.FailingSince),
-		TwoSecretsUntil: optional(e.TwoSecretsUntil), CreatedBy: e.CreatedBy, CreatedAt: e.CreatedAt}
+		TwoSecretsUntil: optional(e.TwoSecretsUntil), SecretVersion: e.SecretVersion(), CreatedBy: e.CreatedBy,
+		CreatedAt: e.CreatedAt}
 }
 
 // deliveryView is a delivery as operators see it.
@@ -107,7 +109,15 @@ func viewDelivery(d *webhooks.Delivery) deliveryView {
 // webhookError gives the errors of webhooks their codes.
 func webhookError(err error) error {
 	var bad *webhooks.InvalidError
+	var there *webhooks.ThereError
+	var rotated *webhooks.RotatedError
 	switch {
+	case errors.As(err, &there):
+		return &orderhttp.Failure{Code: orderhttp.CodeWebhookChanged, Text: orderhttp.Text{En: err.Error(),
+			Zh: "该地址已有 webhook " + there.ID + "，不会重复通知；如需新的密钥，请在其页面轮换。"}}
+	case errors.As(err, &rotated):
+		return &orderhttp.Failure{Code: orderhttp.CodeWebhookChanged, Text: orderhttp.Text{En: err.Error(),
+			Zh: rotatedZh(rotated)}}
 	case errors.As(err, &bad):
 		return invalid("#/"+bad.Field, bad.Code, bad.Detail)
 	case errors.Is(err, webhooks.ErrNotFound):
@@ -118,6 +128,15 @@ func webhookError(err error) error {
 		return invalid("#/url", "LIMIT", err.Error())
 	}
 	return err
+}
+
+// rotatedZh is a RotatedError in Chinese.
+func rotatedZh(r *webhooks.RotatedError) string {
+	if r.Full {
+		return "已有三个密钥同时签名，到 " + clock(r.Until) + " 为止不能再轮换：请让接收方改用最新的密钥，或等到那时。"
+	}
+	return "密钥已在 " + clock(r.At) + " 更换，最近的操作（操作人：原因）为“" + r.Why + "”。原密钥到 " + clock(r.Until) +
+		" 前仍然签名；只有没人拿到新密钥时，才需要再轮换一次。"
 }
 
 // webhookBody is what POST and PUT take.
@@ -199,15 +218,19 @@ func (c *console) removeWebhook(ctx echo.Context) error {
 	return ctx.NoContent(http.StatusNoContent)
 }
 
-// rotateWebhook is POST /admin/v1/webhooks/:id/rotate {"reason"}: a new secret, in this answer
+// rotateWebhook is POST /admin/v1/webhooks/:id/rotate {"secret_version", "reason"}: a new secret, in this answer
 // alone.
 func (c *console) rotateWebhook(ctx echo.Context) error {
-	reason, err := reasoned(ctx)
-	if err != nil {
+	var body struct {
+		SecretVersion string `json:"secret_version"`
+		Reason        string `json:"reason"`
+	}
+	if err := decodeReasoned(ctx, &body, &body.Reason); err != nil {
 		return err
 	}
-	e, secret, err := c.Webhooks.Rotate(ctx.Request().Context(), ctx.Param("id"), whyOf(ctx, reason))
-	return c.answerWebhook(ctx, http.StatusOK, "rotated", reason, &e, secret, err)
+	e, secret, err := c.Webhooks.Rotate(ctx.Request().Context(), ctx.Param("id"), whyOf(ctx, body.Reason),
+		body.SecretVersion)
+	return c.answerWebhook(ctx, http.StatusOK, "rotated", body.Reason, &e, secret, err)
 }
 
 // enableWebhook is POST /admin/v1/webhooks/:id/enable {"reason"}.

@@ -40,6 +40,8 @@ func TestWebhooksOfAnAdministrator(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := all + "/" + made.ID
+	w = d.ask(Admin, "POST", all, `{"url":"https://shop.example/orderd","reason":"its answer was lost"}`)
+	want(t, w, http.StatusConflict, "该地址已有 webhook "+made.ID)
 	for _, path := range []string{all, one} {
 		if w := d.ask(Admin, "GET", path, ""); w.Code != http.StatusOK || strings.Contains(w.Body.String(), "whsec_") {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
@@ -55,6 +57,8 @@ func TestWebhooksOfAnAdministrator(t *testing.T) {
 		strings.Contains(w.Body.String(), made.Secret) || !strings.Contains(w.Body.String(), `"two_secrets_until":"2`) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+	w = d.ask(Admin, "POST", one+"/rotate", `{"secret_version":"0123","reason":"leaked"}`)
+	want(t, w, http.StatusConflict, "the-admin: leaked")
 	for _, act := range []string{"rotate", "enable", "test"} { // a word without effect is a mistake of the caller
 		want(t, d.ask(Admin, "POST", one+"/"+act, `{"dry_run":true,"reason":"x"}`), http.StatusBadRequest,
 			"MALFORMED_REQUEST")
@@ -90,5 +94,25 @@ func TestWebhooksOfAnAdministrator(t *testing.T) {
 		if !regexp.MustCompile(did + `.* by=the-admin reason=` + reason).MatchString(log.String()) {
 			t.Errorf("the log has no %q because of %s:\n%s", did, reason, &log)
 		}
+	}
+}
+
+// Whoever did not see the answer sends the form of a rotation again: nothing is made, and they are told what was.
+func TestARotationIsSentTwice(t *testing.T) {
+	d := newDesk(t)
+	b := d.browser(t, "adam", Admin)
+	page := b.post("/ui/webhooks/new", "url", "https://shop.example/", "reason", "new", provePassword, password)
+	want(t, page, http.StatusOK, "whsec_")
+	all := asJSON[struct{ Data []webhookView }](t, d.ask(Admin, "GET", "/admin/v1/webhooks", "").Body.Bytes()).Data
+	if len(all) != 1 {
+		t.Fatal(all)
+	}
+	path := "/ui/webhooks/" + all[0].ID + "/rotate"
+	seen := hidden(t, b.get(path).Body.String(), "secret_version")
+	want(t, b.post(path, "secret_version", seen, "reason", "泄露"), http.StatusOK, "whsec_")
+	w := b.post(path, "secret_version", seen, "reason", "泄露")
+	want(t, w, http.StatusConflict, "adam: 泄露")
+	if now := hidden(t, w.Body.String(), "secret_version"); now == seen || strings.Contains(w.Body.String(), "whsec_") {
+		t.Errorf("%s: %s", now, w.Body)
 	}
 }
