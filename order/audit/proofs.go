@@ -109,9 +109,9 @@ ORDER BY name, part`, []any{c.date, c.seq}, func(rows *sql.Rows) error {
 		return "the closing names another list", nil
 	}
 	for line := range strings.Lines(texts[proofList]) {
-		sum, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		if name != proofBill && sums[name] != sum {
-			return name + " is another", nil
+		sum, file, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if file != proofBill && sums[file] != sum {
+			return file + " is another", nil
 		}
 	}
 	return c.differs(texts[proofClosing], texts[proofChain]), nil
