@@ -24,7 +24,8 @@ const day = (await admin("reconciliations")).data[0], today = new Date(Date.now(
 await admin("reconciliations", { bill_date: today, bill_type: "ALL", reason: "a bill that lacks what was before" });
 const difference = (await until(async () => (await admin("differences?status=OPEN&limit=1")).data[0])).id;
 const task = (await admin("tasks/dead?state=dead&limit=1")).data[0];
-const run = (await admin("bulk/order.ask", { filter: { order_no: waiting }, count: 1, dry_run: false, reason: "to be read" },
+const { seen } = await admin("bulk/order.ask", { filter: { order_no: waiting } });
+const run = (await admin("bulk/order.ask", { filter: { order_no: waiting }, count: 1, seen, dry_run: false, reason: "to be read" },
   { "Idempotency-Key": "01J" + String(Date.now()).padStart(23, "0") })).id;
 const transaction = (await admin("orders/" + refunded)).payment.transaction_id;
 

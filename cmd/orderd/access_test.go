@@ -348,6 +348,7 @@ var access = map[string]string{
 	"admin POST /admin/v1/bulk/order.ask":                 operator,
 	"admin POST /admin/v1/bulk/refund.approve":            finance,
 	"admin POST /admin/v1/bulk/:id/stop":                  either,
+	"admin POST /admin/v1/bulk/:id/resume":                either,
 	"admin POST /admin/v1/tasks/dead/run":                 operator,
 	"admin POST /admin/v1/tasks/dead/discard":             operator,
 	"admin POST /admin/v1/tasks/dead/:id/run":             operator,

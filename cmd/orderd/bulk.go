@@ -24,14 +24,16 @@ type bulkCmd struct {
 	List    bulkList    `cmd:"" help:"List what was started, the newest first."`
 	Show    bulkShow    `cmd:"" help:"Show how far one is, and what came of each row."`
 	Stop    bulkStop    `cmd:"" help:"Stop one after the row that is being done."`
+	Resume  bulkResume  `cmd:"" help:"Have one that was stopped go on."`
 }
 
-// bulkStart is a verb that starts a run, or goes on with it.
+// bulkStart is a verb that starts a run.
 type bulkStart struct {
 	output
 	confirm
 	Count  int64  `help:"How many they are, as --dry-run says; without it a person is asked to type it."`
-	ID     string `help:"A ULID for the run: the same command with it again goes on. Default: a new one."`
+	Seen   string `help:"What stands for them all, as --dry-run says; needed with --count and --yes."`
+	ID     string `help:"A ULID for the run: the same command with it again is the same run. Default: a new one."`
 	DryRun bool   `help:"Say what would be done, and do nothing."`
 	Reason reason `required:"" help:"Why, for the timelines."`
 }
@@ -86,25 +88,18 @@ func (c *bulkApprove) Run(ctx context.Context, s *settings, t *terminal) error {
 // that runs.
 func (c *bulkStart) start(ctx context.Context, s *settings, t *terminal, kind bulk.Kind, f bulk.Filter) error {
 	return withCore(ctx, s, func(co *core) error {
-		p, err := co.bulk.Look(ctx, kind, &f)
-		if err != nil {
-			return err
-		}
-		if c.DryRun {
-			return c.show(t, console.ViewBulkPreview(kind, &p), func(w io.Writer) { previewRows(w, &p) })
-		}
-		if !c.Yes {
-			if err := screen.Table(t.Err, func(w io.Writer) { previewRows(w, &p) }); err != nil {
+		a := bulk.Ask{ID: c.ID, Kind: kind, Filter: f, Count: c.Count, Seen: c.Seen, Actor: byWhom(),
+			Reason: string(c.Reason)}
+		was, err := co.bulk.Find(ctx, c.ID)
+		switch {
+		case errors.Is(err, bulk.ErrNotFound) || c.DryRun:
+			if shown, err := c.confirmed(ctx, co, t, &a); err != nil || shown {
 				return err
 			}
-		}
-		a := bulk.Ask{ID: c.ID, Kind: kind, Filter: f, Count: c.Count, Actor: byWhom(), Reason: string(c.Reason)}
-		if c.Count == 0 && p.Count > 0 {
-			if a.Count, err = c.typed(t, p.Count); err != nil {
-				return err
-			}
-		} else if err := c.ask(t, fmt.Sprintf("%s of %d?", kind, p.Count)); p.Count > 0 && err != nil {
+		case err != nil:
 			return err
+		case a.Count == 0: // it has begun, and less is left by now
+			a.Count = was.Total
 		}
 		if a.ID == "" {
 			a.ID = bulk.NewID(co.clock.Now())
@@ -120,8 +115,41 @@ func (c *bulkStart) start(ctx context.Context, s *settings, t *terminal, kind bu
 	})
 }
 
+// confirmed shows what is meant, and has a person say how many that is; shown: that was all that was wanted.
+func (c *bulkStart) confirmed(ctx context.Context, co *core, t *terminal, a *bulk.Ask) (shown bool, err error) {
+	p, err := co.bulk.Look(ctx, a.Kind, &a.Filter)
+	if err != nil {
+		return false, err
+	}
+	if c.DryRun {
+		return true, c.show(t, console.ViewBulkPreview(a.Kind, &p), func(w io.Writer) {
+			previewRows(w, &p)
+			screen.Printf(w, "--count %d --seen %s\n", p.Count, p.Seen)
+		})
+	}
+	if c.Yes && c.Count > 0 && c.Seen == "" {
+		return false, fmt.Errorf("%w: say what was seen, as --dry-run says: --seen", errUsage)
+	}
+	if !c.Yes {
+		if err := screen.Table(t.Err, func(w io.Writer) { previewRows(w, &p) }); err != nil {
+			return false, err
+		}
+	}
+	if a.Seen == "" {
+		a.Seen = p.Seen
+	}
+	if c.Count == 0 && p.Count > 0 {
+		a.Count, err = c.typed(t, p.Count)
+		return false, err
+	}
+	if p.Count > 0 {
+		return false, c.ask(t, fmt.Sprintf("%s of %d?", a.Kind, p.Count))
+	}
+	return false, nil
+}
+
 // work shows how far a run is until it has ended.
-func (c *bulkStart) work(ctx context.Context, co *core, t *terminal, run *bulk.Run) error {
+func (c *output) work(ctx context.Context, co *core, t *terminal, run *bulk.Run) error {
 	screen.Printf(t.Err, "run %s\n", run.ID)
 	line := t.progress()
 	ended, err := co.bulk.Work(ctx, run.ID, func(r bulk.Run) {
@@ -129,7 +157,7 @@ func (c *bulkStart) work(ctx context.Context, co *core, t *terminal, run *bulk.R
 	})
 	line.End()
 	if err != nil {
-		return fmt.Errorf("a running service goes on with %s, or the same command with --id: %w", run.ID, err)
+		return fmt.Errorf("a running service goes on with %[1]s, or 'orderd bulk resume %[1]s': %[2]w", run.ID, err)
 	}
 	return c.show(t, console.ViewBulk(&ended), func(w io.Writer) { writeRuns(w, []bulk.Run{ended}) })
 }
@@ -137,7 +165,8 @@ func (c *bulkStart) work(ctx context.Context, co *core, t *terminal, run *bulk.R
 // typed has a person type how many there are. Without a terminal a script says it.
 func (c *bulkStart) typed(t *terminal, count int64) (int64, error) {
 	if c.Yes || !t.Ask {
-		return 0, fmt.Errorf("%w: say how many are meant, as --dry-run says: --count %d", errUsage, count)
+		return 0, fmt.Errorf("%w: say how many are meant, as --dry-run says: --count %d --seen …", errUsage,
+			count)
 	}
 	screen.Printf(t.Err, "Type how many there are: ")
 	line, _ := bufio.NewReader(t.In).ReadString('\n') // the end of the input is an empty answer
@@ -243,5 +272,24 @@ func (c *bulkStop) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 		return c.show(t, console.ViewBulk(&run), func(w io.Writer) { writeRuns(w, []bulk.Run{run}) })
+	})
+}
+
+// bulkResume is `orderd bulk resume`.
+type bulkResume struct {
+	output
+	Of     string `arg:"" name:"run" help:"Its id."`
+	Reason reason `required:"" help:"Why; it stands with the run."`
+}
+
+// Run has a run that was stopped go on, in the name of whoever has started it, and works at it until it has ended: this
+// process, or a service that runs.
+func (c *bulkResume) Run(ctx context.Context, s *settings, t *terminal) error {
+	return withCore(ctx, s, func(co *core) error {
+		run, err := co.bulk.Resume(ctx, c.Of, byWhom(), string(c.Reason))
+		if err != nil {
+			return err
+		}
+		return c.work(ctx, co, t, &run)
 	})
 }

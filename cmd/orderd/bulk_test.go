@@ -36,18 +36,30 @@ func TestBulkByVerbs(t *testing.T) {
 		}
 		return out, errs
 	}
-	if out, _ := verb(exitOK, "bulk close --reason r --dry-run"); !strings.HasPrefix(out, "2, ") {
+	if out, _ := verb(exitOK, "bulk close --reason r --dry-run"); !strings.HasPrefix(out, "2, ") ||
+		!strings.Contains(out, "--count 2 --seen ") {
 		t.Errorf("%s", out)
 	}
+	var p console.BulkPreview
+	if out, _ := verb(exitOK, "bulk close --reason r --dry-run -o json"); json.Unmarshal([]byte(out), &p) != nil {
+		t.Errorf("%s", out)
+	}
+	seen := " --seen " + p.Seen
 	verb(exitUsage, "bulk close --reason r --yes")
 	verb(exitUsage, "bulk close --reason r --count 2")
-	if _, errs := verb(exitFailed, "bulk close --reason r --yes --count 3"); !strings.Contains(errs, "it is 2 now") {
+	if _, errs := verb(exitUsage, "bulk close --reason r --yes --count 2"); !strings.Contains(errs, "--seen") {
 		t.Errorf("%s", errs)
+	}
+	for more, says := range map[string]string{" --count 2 --seen x": "not the same",
+		" --count 3" + seen: "it is 2 now"} {
+		if _, errs := verb(exitFailed, "bulk close --reason r --yes"+more); !strings.Contains(errs, says) {
+			t.Errorf("%s: %s", more, errs)
+		}
 	}
 	id := bulk.NewID(a.began)
 	var run console.BulkView
-	for range 2 {
-		out, _ := verb(exitOK, "bulk close --reason r --yes --count 2 -o json --id "+id)
+	for _, more := range []string{" --count 2" + seen, " --count 2" + seen, "", " --count 2"} {
+		out, _ := verb(exitOK, "bulk close --reason r --yes -o json --id "+id+more)
 		if err := json.Unmarshal([]byte(out), &run); err != nil || run.ID != id || run.Done != 2 ||
 			run.State != bulk.StateDone {
 			t.Fatalf("%+v, %v", run, err)
@@ -62,6 +74,10 @@ func TestBulkByVerbs(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	verb(exitOK, "bulk stop "+id+" --reason r")
+	if out, _ := verb(exitOK, "bulk resume "+id+" --reason r"); !strings.Contains(out, id) {
+		t.Errorf("%s", out)
+	}
+	verb(exitFailed, "bulk resume none --reason r")
 	verb(exitFailed, "bulk show none")
 	verb(exitFailed, "bulk stop none --reason r")
 }

@@ -58,6 +58,7 @@ var changes = map[string]change{
 	"bulk close":                {action: "bulk.close", asksLate: true},
 	"bulk approve":              {action: "bulk.approve", asksLate: true},
 	"bulk stop":                 {action: "bulk.stop"},
+	"bulk resume":               {action: "bulk.resume"},
 	"tasks dead run":            {action: "tasks.run", asksLate: true},
 	"tasks dead discard":        {action: "tasks.discard", asksLate: true},
 	"reconcile run":             {action: "day.run"},

@@ -3,6 +3,8 @@ package bulk
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,7 +49,8 @@ const (
 	MaxRows = 10_000
 	// shown is how many of the rows a person sees before.
 	shown = 5
-	// holdFor is how long a process has a run after its last sign of life, which it gives before each row.
+	// holdFor is how long a process has a run after its last sign of life, which it gives before each row, and once
+	// more when it has waited for the right to call WeChat Pay.
 	holdFor = time.Minute
 	// actFor bounds one act, which may call WeChat Pay some times; less than holdFor, and than the time of a shutdown.
 	actFor = 15 * time.Second
@@ -69,6 +72,8 @@ var (
 	ErrNotFound = errors.New("there is no such bulk run")
 	// ErrReused: the id is that of a run of something else, or of somebody else.
 	ErrReused = errors.New("this id was used for another bulk run")
+	// ErrChanged: the filter finds as many as before, and not the same or not as they were. Nothing was done.
+	ErrChanged = errors.New("they are as many as were meant, and not the same any more: look again")
 	// ErrID: an id is a ULID.
 	ErrID = errors.New("the id of a bulk run is a ULID")
 )
@@ -111,7 +116,7 @@ type State string
 // States of runs.
 const (
 	StateRunning State = "running"
-	StateStopped State = "stopped" // Note says by whom and why; a repeat goes on
+	StateStopped State = "stopped" // Note says by whom and why; Resume has it go on
 	StateDone    State = "done"
 )
 
@@ -120,7 +125,8 @@ type Ask struct {
 	ID     string // a ULID of the caller's: the same again is the same run
 	Kind   Kind
 	Filter Filter
-	Count  int64 // how many the person has seen that there are
+	Count  int64  // how many the person has seen that there are
+	Seen   string // Preview.Seen of what the person has seen
 	Actor  string
 	Reason string
 }
@@ -135,7 +141,7 @@ type Run struct {
 	Total  int64
 	Sum    payment.Fen
 	State  State
-	Note   string
+	Note   string // who stopped it last, or had it go on, and why
 	// Done, Changed and Failed are rows; the rest of Total waits.
 	Done, Changed, Failed int64
 	CreatedAt, EndedAt    time.Time // EndedAt is zero while it runs
@@ -149,6 +155,8 @@ type Preview struct {
 	Count int64
 	Sum   payment.Fen
 	First []Row
+	// Seen stands for all of it: what is done, to which things in which order, their versions and amounts.
+	Seen string
 }
 
 // Orders is what runs need of orders; *order.Service has it, and documents its errors.
@@ -188,6 +196,7 @@ type Runs struct {
 	db     *sqldb.DB
 	holder string // names this one to the others
 	rung   chan struct{}
+	passed passed
 }
 
 // New keeps runs.
@@ -201,7 +210,8 @@ func New(c Config) (*Runs, error) {
 	if c.LookEvery <= 0 {
 		c.LookEvery = lookEvery
 	}
-	return &Runs{cfg: c, db: c.DB, holder: NewID(time.Now()), rung: make(chan struct{}, 1)}, nil
+	return &Runs{cfg: c, db: c.DB, holder: NewID(time.Now()), rung: make(chan struct{}, 1),
+		passed: passed{after: map[string]int64{}}}, nil
 }
 
 // NewID makes an id for a run.
@@ -229,8 +239,19 @@ func (r *Runs) Look(ctx context.Context, kind Kind, f *Filter) (Preview, error) 
 	if err != nil {
 		return Preview{}, err
 	}
-	p := Preview{Count: int64(len(rows)), Sum: sum(rows), First: rows[:min(len(rows), shown)]}
+	p := Preview{Count: int64(len(rows)), Sum: sum(rows), First: rows[:min(len(rows), shown)],
+		Seen: digest(kind, rows)}
 	return p, nil
+}
+
+// digest is Preview.Seen of rows.
+func digest(kind Kind, rows []Row) string {
+	all := sha256.New()
+	fmt.Fprintf(all, "%q", string(kind))
+	for i := range rows {
+		fmt.Fprintf(all, ";%q,%d,%d", rows[i].Ref, rows[i].Version, int64(rows[i].Amount))
+	}
+	return hex.EncodeToString(all.Sum(nil))
 }
 
 // sum is what rows come to.
@@ -242,33 +263,35 @@ func sum(rows []Row) (all payment.Fen) {
 }
 
 // Start writes down a run and its rows, to be done by whoever runs Run or Work; or gives the run of this id that there
-// is, which goes on if it was stopped. Errors: ErrID, ErrReused, ErrNone, ErrTooMany, *CountError,
-// *order.ValidationError: nothing is done then.
+// is, as it is: whatever the filter finds by now, and stopped if it was stopped. Errors: ErrID, ErrReused, ErrNone,
+// ErrTooMany, *CountError, ErrChanged, *order.ValidationError: nothing is done then.
 func (r *Runs) Start(ctx context.Context, a *Ask) (Run, error) {
 	if err := a.check(); err != nil {
 		return Run{}, err
 	}
-	if was, err := r.Find(ctx, a.ID); !errors.Is(err, ErrNotFound) {
-		if err == nil {
-			err = a.isFor(&was)
-		}
-		if err != nil {
-			return Run{}, err
-		}
-		return r.goOn(ctx, a.ID)
+	if was, err := r.begun(ctx, a); !errors.Is(err, ErrNotFound) {
+		return was, err
 	}
-	rows, err := r.find(ctx, a.Kind, &a.Filter)
-	switch {
-	case err != nil:
+	rows, err := r.seen(ctx, a)
+	if err != nil {
+		if was, found := r.begun(ctx, a); found == nil { // by the same request, meanwhile
+			return was, nil
+		}
 		return Run{}, err
-	case int64(len(rows)) != a.Count:
-		return Run{}, &CountError{a.Count, int64(len(rows))}
-	case len(rows) == 0:
-		return Run{}, ErrNone
 	}
 	if err := r.insert(ctx, a, rows); err != nil {
 		return Run{}, err
 	}
+	was, err := r.begun(ctx, a)
+	if err != nil {
+		return Run{}, err
+	}
+	r.ring()
+	return was, nil
+}
+
+// begun gives the run of an Ask that was started already, or ErrNotFound.
+func (r *Runs) begun(ctx context.Context, a *Ask) (Run, error) {
 	was, err := r.Find(ctx, a.ID)
 	if err == nil {
 		err = a.isFor(&was)
@@ -276,8 +299,23 @@ func (r *Runs) Start(ctx context.Context, a *Ask) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	r.ring()
 	return was, nil
+}
+
+// seen gives the rows of an Ask if they are those that the person has seen, each as it was then.
+func (r *Runs) seen(ctx context.Context, a *Ask) ([]Row, error) {
+	rows, err := r.find(ctx, a.Kind, &a.Filter)
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(rows)) != a.Count:
+		return nil, &CountError{a.Count, int64(len(rows))}
+	case len(rows) == 0:
+		return nil, ErrNone
+	case digest(a.Kind, rows) != a.Seen:
+		return nil, ErrChanged
+	}
+	return rows, nil
 }
 
 // isFor is ErrReused unless a run is what was asked for.

@@ -76,7 +76,20 @@ func (s *shop) refunds(n int, who order.Cause) (all []string) {
 
 // ask is a request for a run.
 func (s *shop) ask(kind bulk.Kind, count int) *bulk.Ask {
-	return &bulk.Ask{ID: bulk.NewID(s.Clock.Now()), Kind: kind, Count: int64(count), Actor: "fin", Reason: "sold out"}
+	s.t.Helper()
+	a := &bulk.Ask{ID: bulk.NewID(s.Clock.Now()), Kind: kind, Count: int64(count), Actor: "fin", Reason: "sold out"}
+	s.look(a)
+	return a
+}
+
+// look has the person of a request see what there is now.
+func (s *shop) look(a *bulk.Ask) {
+	s.t.Helper()
+	p, err := s.Look(s.t.Context(), a.Kind, &a.Filter)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a.Seen = p.Seen
 }
 
 // started is a run that is written down.
@@ -262,6 +275,7 @@ func (s *shop) followed(kind bulk.Kind, f bulk.Filter, refs []string, acts bool)
 	ctx, closes, queries := s.t.Context(), s.WeChat.Closes, s.WeChat.Queries
 	a := s.ask(kind, len(refs))
 	a.Filter = f
+	s.look(a)
 	run, err := s.Start(ctx, a)
 	if err != nil {
 		s.t.Fatal(kind, err)
@@ -402,7 +416,11 @@ func TestARunIsStopped(t *testing.T) {
 		if err := operators.Disable(ctx, db, "li", "cli:root", s.Clock.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if run, err = s.Start(ctx, a); err != nil || run.State != bulk.StateRunning || !run.EndedAt.IsZero() {
+		if again, err := s.Start(ctx, a); err != nil || again != run { // a retry of a machine must not go on
+			t.Fatalf("%+v, %v", again, err)
+		}
+		if run, err = s.Resume(ctx, run.ID, "zhao", "go on"); err != nil || run.State != bulk.StateRunning ||
+			!run.EndedAt.IsZero() || run.Note != "zhao: go on" {
 			t.Fatalf("%+v, %v", run, err)
 		}
 		run = s.worked(s.Runs, run.ID)
@@ -416,11 +434,17 @@ func TestARunIsStopped(t *testing.T) {
 		if _, err := s.Stop(ctx, run.ID, "wang", "wait"); err != nil {
 			t.Fatal(err)
 		}
-		if run, err = s.Start(ctx, a); err != nil || run.State != bulk.StateRunning {
+		if run, err = s.Resume(ctx, run.ID, "wang", "now"); err != nil || run.State != bulk.StateRunning {
 			t.Fatalf("%+v, %v", run, err)
 		}
 		run = s.worked(s.another(), run.ID)
 		s.counts(&run, 2, 0, 0)
+		if after, err := s.Resume(ctx, run.ID, "wang", "late"); err != nil || after != run {
+			t.Errorf("%+v, %v", after, err)
+		}
+		if _, err := s.Resume(ctx, "none", "wang", "x"); !errors.Is(err, bulk.ErrNotFound) {
+			t.Error(err)
+		}
 		if after, err := s.Stop(ctx, run.ID, "wang", "late"); err != nil || after != run {
 			t.Errorf("%+v, %v", after, err)
 		}
@@ -445,8 +469,12 @@ func TestARunAndAWeChatPayThatDoesNotAnswer(t *testing.T) {
 	if err := s.Pass(ctx); payment.KindOf(err) != payment.KindRateLimited {
 		t.Fatal(err)
 	}
-	if rows := s.rows(run.ID, bulk.RowDoing); len(rows) != 1 || rows[0].Ref != open[1] {
+	if rows := s.rows(run.ID, bulk.RowDoing); len(rows) != 1 || rows[0].Ref != open[1] ||
+		rows[0].Detail != bulk.Limited {
 		t.Errorf("%+v", rows)
+	}
+	if n, err := s.Passed(ctx, run.ID); err != nil || n != 1 {
+		t.Errorf("%d, %v", n, err)
 	}
 	limited = false
 	run = s.worked(s.another(), run.ID)
@@ -528,7 +556,7 @@ func TestRunsAreReadByIndex(t *testing.T) {
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, bulk.RowsQuery, ids[3], 5, 51)
 		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.RowsInQuery, ids[3], "failed", 5, 51)
 		sqldbtest.ReadsPageBy(t, db, "ix_bulk_runs_state", false, bulk.FreeQuery, "", "x", 5, 200)
-		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.NextQuery, ids[3], "waiting")
+		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.NextQuery, ids[3], "waiting", 0)
 		slices.Reverse(ids)
 		var listed []string
 		for cursor := ""; ; {

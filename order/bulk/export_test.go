@@ -12,6 +12,9 @@ const (
 	HoldFor     = holdFor
 	ClosingYet  = closingStill
 	NoAnswer    = noAnswer
+	PassedBusy  = passedBusy
+	Limited     = passedLimited
+	Otherwise   = failedOtherwise
 )
 
 // Claimed takes the next row of a run and does it without saying so, as whoever dies then; acts: it dies after the act.

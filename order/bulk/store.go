@@ -149,13 +149,15 @@ VALUES`, cols, args)
 	return sqldb.Wrap("start a bulk run", err)
 }
 
-// goOn has a run that was stopped go on, and gives it as it is.
-func (r *Runs) goOn(ctx context.Context, id string) (Run, error) {
+// Resume has a run that was stopped go on, in the name of whoever has started it, and gives it as it is: it stops again
+// if they may not do this any more. One that is under way or at its end stays as it is. Errors: ErrNotFound, database
+// errors.
+func (r *Runs) Resume(ctx context.Context, id, by, reason string) (Run, error) {
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Update(ctx, `UPDATE bulk_runs
-SET state = 'running', note = '', ended_at = 0
+SET state = 'running', note = ?, ended_at = 0
 WHERE id = ?
-  AND state = 'stopped'`, id)
+  AND state = 'stopped'`, bounds.BulkNote.Cut(by+": "+reason), id)
 		return err
 	})
 	if err != nil {
@@ -210,50 +212,78 @@ const nextQuery = `SELECT seq, ref, version, amount_fen, state, detail
 FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
 WHERE run_id = ?
   AND state = ?
+  AND seq > ?
 ORDER BY seq
 LIMIT 1`
 
-// claim takes the run, or keeps it, and writes that this process does its next row: one of which nobody knows what
-// came of it before those that wait. A run whose person may not do this any more is stopped.
+// claim takes the run, or keeps it, and writes that this process does its next row: those that wait, and at the end
+// those of which nobody knows what came of them. A run whose person may not do this any more is stopped.
 func (r *Runs) claim(ctx context.Context, id string) (c claimed, err error) {
 	err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		c = claimed{}
-		now := r.cfg.Now()
-		n, err := tx.Update(ctx, `UPDATE bulk_runs
+		held, err := r.hold(ctx, tx, id, &c.run)
+		if err != nil || !held {
+			return err
+		}
+		return next(ctx, tx, &c, r.passed.place(id), r.cfg.Now())
+	})
+	if c.run.State == StateRunning && c.row.Seq == 0 || err != nil {
+		r.passed.forget(id)
+	}
+	return c, sqldb.Wrap("take a row of a bulk run", err)
+}
+
+// keeps reports that this process may do the row that it has claimed, after a time in which the run may have been
+// stopped, or its person have lost the role; and has the run for another holdFor.
+func (r *Runs) keeps(ctx context.Context, c *claimed) (held bool, err error) {
+	err = r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		held, err = r.hold(ctx, tx, c.run.ID, &c.run)
+		return err
+	})
+	return held, sqldb.Wrap("keep a bulk run", err)
+}
+
+// hold takes a run that is under way, or keeps it, and reads it. One whose person may not do this any more is stopped.
+func (r *Runs) hold(ctx context.Context, tx *sqldb.Tx, id string, run *Run) (bool, error) {
+	now := r.cfg.Now()
+	n, err := tx.Update(ctx, `UPDATE bulk_runs
 SET holder = ?, held_until = ?
 WHERE id = ?
   AND state = 'running'
   AND (holder = ? OR held_until < ?)`, r.holder, sqldb.Millis(now.Add(holdFor)), id, r.holder, sqldb.Millis(now))
-		if err != nil || n == 0 {
-			return err
-		}
-		if err := sqldb.Each(ctx, tx, `SELECT `+runColumns+`
+	if err != nil || n == 0 {
+		return false, err
+	}
+	if err := sqldb.Each(ctx, tx, `SELECT `+runColumns+`
 FROM bulk_runs
 WHERE id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
-			c.run, err = scanRun(rows)
-			return err
-		}); err != nil {
-			return err
-		}
-		who, err := operators.Find(ctx, tx, c.run.Actor)
-		if err != nil {
-			return err
-		}
-		if !who.May(c.run.Actor, c.run.Kind.Role()) {
-			return stop(ctx, tx, id, operators.ErrNoLonger.Error(), now)
-		}
-		return next(ctx, tx, &c, now)
-	})
-	return c, sqldb.Wrap("take a row of a bulk run", err)
+		*run, err = scanRun(rows)
+		return err
+	}); err != nil {
+		return false, err
+	}
+	who, err := operators.Find(ctx, tx, run.Actor)
+	if err != nil {
+		return false, err
+	}
+	if !who.May(run.Actor, run.Kind.Role()) {
+		return false, stop(ctx, tx, id, operators.ErrNoLonger.Error(), now)
+	}
+	return true, nil
 }
 
-// next takes the next row, or ends the run that has none.
-func next(ctx context.Context, tx *sqldb.Tx, c *claimed, now time.Time) error {
-	for _, state := range []RowState{RowDoing, RowWaiting} {
-		if err := sqldb.Each(ctx, tx, nextQuery, []any{c.run.ID, string(state)}, func(rows *sql.Rows) (err error) {
-			c.row, err = scanRow(rows)
-			return err
-		}); err != nil {
+// next takes the next row, or ends the run that has none: the first that waits, else the one that was passed by after
+// the place after, else the first that was passed by.
+func next(ctx context.Context, tx *sqldb.Tx, c *claimed, after int64, now time.Time) error {
+	for _, from := range []struct {
+		state RowState
+		after int64
+	}{{RowWaiting, 0}, {RowDoing, after}, {RowDoing, 0}} {
+		if err := sqldb.Each(ctx, tx, nextQuery, []any{c.run.ID, string(from.state), from.after},
+			func(rows *sql.Rows) (err error) {
+				c.row, err = scanRow(rows)
+				return err
+			}); err != nil {
 			return err
 		}
 		if c.row.Seq > 0 {
@@ -293,6 +323,62 @@ SET %[1]s = %[1]s + 1
 WHERE id = ?`, column), id)
 	})
 	return sqldb.Wrap("write what came of a row of a bulk run", err)
+}
+
+// passBy leaves a row to be asked for again at the end, and says why.
+func (r *Runs) passBy(ctx context.Context, c *claimed, why string) error {
+	r.passed.at(c.run.ID, c.row.Seq)
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE bulk_rows
+SET detail = ?
+WHERE run_id = ?
+  AND seq = ?
+  AND state = 'doing'`, bounds.BulkNote.Cut(why), c.run.ID, c.row.Seq)
+		return err
+	})
+	return sqldb.Wrap("pass by a row of a bulk run", err)
+}
+
+// putBack has a row wait again that was claimed and not begun; one that was begun before stays as it is.
+func (r *Runs) putBack(ctx context.Context, c *claimed) {
+	if c.row.State != RowWaiting {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeFor)
+	defer cancel()
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, `UPDATE bulk_rows
+SET state = 'waiting'
+WHERE run_id = ?
+  AND seq = ?
+  AND state = 'doing'
+  AND EXISTS (SELECT 1
+FROM bulk_runs
+WHERE id = ?
+  AND holder = ?)`, c.run.ID, c.row.Seq, c.run.ID, r.holder)
+		return err
+	})
+	if err != nil {
+		r.cfg.Log.Warn("a row of a bulk run that was not begun is done at the end", "run", c.run.ID, "err", err)
+	}
+}
+
+const passedQuery = `SELECT COUNT(*)
+FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
+WHERE run_id = ?
+  AND state = 'doing'
+  AND detail <> ''`
+
+// Passed counts the rows that could not be done in their turn, and are asked for again at the end: Rows of RowDoing,
+// whose Detail says why.
+func (r *Runs) Passed(ctx context.Context, id string) (int64, error) {
+	n, err := sqldb.Decided(ctx, r.db, passedQuery, []any{id}, func(rows *sql.Rows) (n int64, err error) {
+		return n, rows.Scan(&n)
+	})
+	if err != nil || len(n) == 0 {
+		return 0, sqldb.Wrap("count the rows of a bulk run that were passed by", err)
+	}
+	return n[0], nil
 }
 
 // release lets another process have a run at once, also when this one stops.

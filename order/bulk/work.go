@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // Run works at runs until ctx ends: at those that nobody works at, a part of each in turn. It ends after the row that
@@ -88,11 +90,12 @@ func (r *Runs) turn(ctx context.Context, id string, most int) (some bool, err er
 		if err != nil || c.row.Seq == 0 {
 			return some, err
 		}
-		err = r.permit(ctx, c.run.Kind)
-		if err == nil {
-			err = r.do(ctx, &c)
+		if begun, err := r.permitted(ctx, &c); err != nil || !begun {
+			r.putBack(ctx, &c)
+			r.release(ctx, id)
+			return some, err
 		}
-		if err != nil {
+		if err := r.do(ctx, &c); err != nil { // whoever asks again at once asks what is locked, or limited, still
 			r.release(ctx, id)
 			return some, err
 		}
@@ -100,6 +103,45 @@ func (r *Runs) turn(ctx context.Context, id string, most int) (some bool, err er
 	}
 	r.release(ctx, id)
 	return some, nil
+}
+
+// permitted waits until the row may be done, and reports that it still may be then.
+func (r *Runs) permitted(ctx context.Context, c *claimed) (bool, error) {
+	if r.cfg.Calls == nil || c.run.Kind == KindApprove { // an approval calls nobody: its refund is sent by a worker
+		return true, nil
+	}
+	if err := r.permit(ctx); err != nil {
+		return false, err
+	}
+	return r.keeps(ctx, c)
+}
+
+// passed is where this process is among the rows that were passed by, for each run: one that stays locked must not
+// keep it from those behind it.
+type passed struct {
+	sync.Mutex
+	after map[string]int64
+}
+
+// place is the row of a run that was passed by last.
+func (p *passed) place(id string) int64 {
+	p.Lock()
+	defer p.Unlock()
+	return p.after[id]
+}
+
+// at remembers that a row was passed by.
+func (p *passed) at(id string, seq int64) {
+	p.Lock()
+	defer p.Unlock()
+	p.after[id] = seq
+}
+
+// forget ends with a run.
+func (p *passed) forget(id string) {
+	p.Lock()
+	defer p.Unlock()
+	delete(p.after, id)
 }
 
 // storeFor bounds the writing of what came of a row when the process stops.
@@ -113,10 +155,7 @@ var errBusy = errors.New("others take all of the calls to WeChat Pay that there 
 
 // permit waits for the right to call WeChat Pay, with the others who share its rate; not for as long as the run is
 // held.
-func (r *Runs) permit(ctx context.Context, k Kind) error {
-	if r.cfg.Calls == nil || k == KindApprove { // an approval calls nobody: the refund is sent by its own worker
-		return nil
-	}
+func (r *Runs) permit(ctx context.Context) error {
 	for waited := time.Duration(0); waited < holdFor/2; {
 		got, wait, err := r.cfg.Calls.Take(ctx, 1)
 		if err != nil || got > 0 {
@@ -131,18 +170,34 @@ func (r *Runs) permit(ctx context.Context, k Kind) error {
 	return errBusy
 }
 
-// do does a row and writes what came of it. An error says that nobody knows yet: it stays as it is, and is asked for
-// again.
+// do does a row and writes what came of it. An error says that nobody knows yet: it is passed by, and asked for again
+// at the end.
 func (r *Runs) do(ctx context.Context, c *claimed) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actFor)
 	defer cancel()
 	state, detail, err := r.outcome(ctx, c)
 	if err != nil {
-		return err
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeFor)
+		defer cancel()
+		return errors.Join(err, r.passBy(end, c, whyPassed(err)))
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeFor)
 	defer cancel()
 	return r.settle(end, c.run.ID, c.row.Seq, state, detail)
+}
+
+// Why a row was passed by.
+const (
+	passedLimited = "WeChat Pay takes no more calls now; it is asked for again at the end"
+	passedBusy    = "somebody else is at it, or the database gave no answer; it is tried again at the end"
+)
+
+// whyPassed is the detail of a row that was passed by.
+func whyPassed(err error) string {
+	if payment.KindOf(err) == payment.KindRateLimited {
+		return passedLimited
+	}
+	return passedBusy
 }
 
 // outcome does a row by the act on one thing, and says what came of it.
@@ -160,8 +215,39 @@ func (r *Runs) outcome(ctx context.Context, c *claimed) (RowState, string, error
 		errors.Is(err, sqldb.ErrUnknown), ctx.Err() != nil:
 		return "", "", fmt.Errorf("%s of %s: %w", c.run.Kind, c.row.Ref, err)
 	}
-	return RowFailed, err.Error(), nil
+	return RowFailed, r.said(c, err), nil
 }
+
+// said is why a row failed, for everybody who may look: what a rule says, and of anything else that the log has it.
+func (r *Runs) said(c *claimed, err error) string {
+	for _, rule := range []error{order.ErrNotFound, order.ErrRefundNotFound, order.ErrSelfApproval, operators.ErrShell,
+		operators.ErrNoLonger, errTwo} {
+		if errors.Is(err, rule) {
+			return rule.Error()
+		}
+	}
+	var refused *order.RefusedError
+	var refundRefused *order.RefundRefusedError
+	var same *operators.SameError
+	switch {
+	case errors.As(err, &refused):
+		return refused.Why
+	case errors.As(err, &refundRefused):
+		return refundRefused.Why
+	case errors.As(err, &same):
+		return same.Error()
+	}
+	r.cfg.Log.Error("a row of a bulk run failed", "run", c.run.ID, "ref", c.row.Ref, "err", err)
+	return failedOtherwise
+}
+
+// Details are what a run says of rows by itself, for who says it in another language.
+func Details() []string {
+	return []string{passedLimited, passedBusy, noAnswer, closingStill, failedOtherwise, errTwo.Error()}
+}
+
+// failedOtherwise is the detail of a row that failed by no rule.
+const failedOtherwise = "it could not be done; the log of the service says why"
 
 // noAnswer is the detail of an order that WeChat Pay was asked about in vain.
 const noAnswer = "WeChat Pay gave no usable answer"
@@ -175,16 +261,14 @@ func (r *Runs) act(ctx context.Context, c *claimed) (detail string, err error) {
 			Reason: c.run.Reason, Cause: why})
 		return waitsFor(&o, err)
 	case KindAsk:
-		if c.row.State != RowDoing { // else it was asked perhaps, and asking twice is asking once
-			o, err := r.cfg.Orders.Find(ctx, c.row.Ref)
-			if err != nil {
-				return "", err
-			}
-			if o.Version != c.row.Version {
-				return "", order.ErrVersion
-			}
+		o, err := r.cfg.Orders.Find(ctx, c.row.Ref)
+		if err != nil {
+			return "", err
 		}
-		_, err := r.cfg.Orders.Sync(ctx, c.row.Ref, why)
+		if o.Version != c.row.Version { // what an answer has changed is in the timeline by the run's id
+			return "", order.ErrVersion
+		}
+		_, err = r.cfg.Orders.Sync(ctx, c.row.Ref, why)
 		return "", err
 	case KindApprove:
 		f, err := r.cfg.Orders.FindRefund(ctx, c.row.Ref)
@@ -234,7 +318,11 @@ func (r *Runs) changed(ctx context.Context, c *claimed) (RowState, string, error
 		}
 		no, refund = f.OrderNo, f.OutRefundNo
 	}
-	done, err := r.cfg.Orders.Caused(ctx, no, causeType, c.run.ID, refund)
+	typ := causeType
+	if c.run.Kind == KindAsk { // Sync says itself that it was an answer
+		typ = "query"
+	}
+	done, err := r.cfg.Orders.Caused(ctx, no, typ, c.run.ID, refund)
 	switch {
 	case err != nil:
 		return "", "", err

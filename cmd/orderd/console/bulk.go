@@ -27,6 +27,8 @@ type Bulk interface {
 	// Start is of what a person has counted: of another number nothing is done.
 	Start(ctx context.Context, a *bulk.Ask) (bulk.Run, error)
 	Stop(ctx context.Context, id, by, reason string) (bulk.Run, error)
+	Resume(ctx context.Context, id, by, reason string) (bulk.Run, error)
+	Passed(ctx context.Context, id string) (int64, error)
 	Find(ctx context.Context, id string) (bulk.Run, error)
 	List(ctx context.Context, cursor string, limit int) ([]bulk.Run, string, error)
 	Rows(ctx context.Context, id string, state bulk.RowState, after int64, limit int) ([]bulk.Row, int64, error)
@@ -48,6 +50,7 @@ func (c *console) bulkRoutes() []route {
 		{http.MethodGet, bulkAPI + "/:id", Viewer, c.getBulk},
 		{http.MethodGet, bulkAPI + "/:id/rows", Viewer, c.bulkRows},
 		{http.MethodPost, bulkAPI + "/:id/stop", operatorOrFinance, c.stopBulk},
+		{http.MethodPost, bulkAPI + "/:id/resume", operatorOrFinance, c.resumeBulk},
 	}...)
 }
 
@@ -90,18 +93,19 @@ func filterWords(text string) map[string]string {
 	return words
 }
 
-// BulkPreview is what would be done: how many, what they come to, and the first of them.
+// BulkPreview is what would be done: how many, what they come to, and the first of them. Seen stands for all of them.
 type BulkPreview struct {
 	DryRun bool        `json:"dry_run"`
 	Kind   bulk.Kind   `json:"kind"`
 	Count  int64       `json:"count"`
 	Sum    payment.Fen `json:"sum"`
+	Seen   string      `json:"seen"`
 	First  []BulkRow   `json:"first"`
 }
 
 // ViewBulkPreview shows what would be done.
 func ViewBulkPreview(k bulk.Kind, p *bulk.Preview) BulkPreview {
-	v := BulkPreview{DryRun: true, Kind: k, Count: p.Count, Sum: p.Sum, First: []BulkRow{}}
+	v := BulkPreview{DryRun: true, Kind: k, Count: p.Count, Sum: p.Sum, Seen: p.Seen, First: []BulkRow{}}
 	for i := range p.First {
 		v.First = append(v.First, ViewBulkRow(&p.First[i]))
 	}
@@ -124,12 +128,13 @@ func ViewBulkRow(r *bulk.Row) BulkRow {
 }
 
 // startBulk is POST /admin/v1/bulk/KIND: it says what would be done, unless dry_run is false. Then it needs the count
-// that was said and an Idempotency-Key, a ULID that is the run's id: the same request again is the same run, and goes
-// on with one that was stopped.
+// and the digest that were said and an Idempotency-Key, a ULID that is the run's id: the same request again is the same
+// run, as it is by then.
 func (c *console) startBulk(ctx echo.Context, kind bulk.Kind) error {
 	var body struct {
 		Filter map[string]string `json:"filter"`
 		Count  int64             `json:"count"`
+		Seen   string            `json:"seen"`
 		DryRun *bool             `json:"dry_run"`
 		Reason string            `json:"reason"`
 	}
@@ -150,8 +155,12 @@ func (c *console) startBulk(ctx echo.Context, kind bulk.Kind) error {
 	if err := needReason(body.Reason); err != nil {
 		return err
 	}
+	if body.Seen == "" {
+		return invalid("#/seen", bounds.CodeRequired, "it is needed")
+	}
 	id, _ := orderhttp.IdempotencyKey(ctx.Request().Header) // Start wants a ULID
-	a := bulk.Ask{ID: id, Kind: kind, Filter: f, Count: body.Count, Actor: operator(ctx), Reason: body.Reason}
+	a := bulk.Ask{ID: id, Kind: kind, Filter: f, Count: body.Count, Seen: body.Seen, Actor: operator(ctx),
+		Reason: body.Reason}
 	run, err := c.Bulk.Start(ctx.Request().Context(), &a)
 	if err != nil {
 		return bulkError(err)
@@ -216,6 +225,7 @@ func isTooMany(err error) bool { return errors.Is(err, bulk.ErrTooMany) }
 // bulkError gives an error of package bulk its answer, and what is wrong with a filter its place in the body.
 func bulkError(err error) error {
 	var count *bulk.CountError
+	const changed = "CHANGED" // the code of a field that says what was seen
 	var failure *orderhttp.Failure
 	var invalidFilter *order.ValidationError
 	var fields []order.FieldError
@@ -223,7 +233,11 @@ func bulkError(err error) error {
 	case errors.As(err, &count):
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{
 			En: err.Error(), Zh: orderhttp.InChinese(err.Error())},
-			Fields: []order.FieldError{{Pointer: "#/count", Code: "CHANGED", Detail: err.Error()}}}
+			Fields: []order.FieldError{{Pointer: "#/count", Code: changed, Detail: err.Error()}}}
+	case errors.Is(err, bulk.ErrChanged):
+		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{
+			En: err.Error(), Zh: orderhttp.InChinese(err.Error())},
+			Fields: []order.FieldError{{Pointer: "#/seen", Code: changed, Detail: err.Error()}}}
 	case errors.Is(err, bulk.ErrNotFound):
 		return fail(orderhttp.CodeNotFound, "There is no such bulk run.")
 	case errors.Is(err, bulk.ErrReused):
@@ -338,7 +352,15 @@ func (c *console) bulkTable(ctx context.Context, run *bulk.Run, state bulk.RowSt
 
 // stopBulk is POST /admin/v1/bulk/:id/stop: the run ends after the row that is being done. Who may not start such a
 // run may not stop it.
-func (c *console) stopBulk(ctx echo.Context) error {
+func (c *console) stopBulk(ctx echo.Context) error { return c.turnBulk(ctx, c.Bulk.Stop) }
+
+// resumeBulk is POST /admin/v1/bulk/:id/resume: a run that was stopped goes on, in the name of whoever has started it.
+// Who may not start such a run may not have it go on.
+func (c *console) resumeBulk(ctx echo.Context) error { return c.turnBulk(ctx, c.Bulk.Resume) }
+
+// turnBulk stops a run, or has it go on.
+func (c *console) turnBulk(ctx echo.Context, turn func(ctx context.Context, id, by, reason string) (bulk.Run,
+	error)) error {
 	var body struct {
 		Reason string `json:"reason"`
 	}
@@ -352,7 +374,7 @@ func (c *console) stopBulk(ctx echo.Context) error {
 	if role, _ := ctx.Get(roleKey).(Role); !role.May(run.Kind.Role()) {
 		return &orderhttp.Failure{Code: orderhttp.CodeForbidden}
 	}
-	if run, err = c.Bulk.Stop(ctx.Request().Context(), run.ID, operator(ctx), body.Reason); err != nil {
+	if run, err = turn(ctx.Request().Context(), run.ID, operator(ctx), body.Reason); err != nil {
 		return bulkError(err)
 	}
 	effect(ctx, "", string(run.State))

@@ -23,6 +23,17 @@ func (d *desk) startBulk(role Role, kind bulk.Kind, id, body string) *httptest.R
 	return d.ask(role, "POST", bulkAPI+"/"+string(kind), body, "Idempotency-Key", id)
 }
 
+// seenBulk is what a dry run of a filter says that there is now.
+func (d *desk) seenBulk(role Role, kind bulk.Kind, filter string) string {
+	d.t.Helper()
+	var v BulkPreview
+	w := d.startBulk(role, kind, "", `{"filter":{`+filter+`}}`)
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || w.Code != 200 || v.Seen == "" {
+		d.t.Fatalf("%d %s, %v", w.Code, w.Body, err)
+	}
+	return v.Seen
+}
+
 // bulkOf reads a run that was answered, and does it.
 func (d *desk) bulkOf(w *httptest.ResponseRecorder) BulkView {
 	d.t.Helper()
@@ -50,11 +61,13 @@ func TestBulkByTheAPI(t *testing.T) {
 		d.PaidOne(t, "paid", "mug", 1)
 		id := bulk.NewID(time.Now())
 		dry := `{"filter":{"customer_id":"c"}}`
-		want(t, d.startBulk(Operator, bulk.KindClose, "", dry), 200, `"count":6,"sum":600,"first":[{"seq":1,`)
-		do := func(count int, filter, reason string) string {
-			return fmt.Sprintf(`{"filter":{%s},"count":%d,"dry_run":false,"reason":%q}`, filter, count, reason)
-		}
+		want(t, d.startBulk(Operator, bulk.KindClose, "", dry), 200, `"count":6,"sum":600,"seen":"`)
 		const mine = `"customer_id":"c"`
+		seen := d.seenBulk(Operator, bulk.KindClose, mine)
+		do := func(count int, filter, reason string) string {
+			return fmt.Sprintf(`{"filter":{%s},"count":%d,"seen":%q,"dry_run":false,"reason":%q}`, filter, count, seen,
+				reason)
+		}
 		for _, role := range []Role{Viewer, Finance} {
 			want(t, d.startBulk(role, bulk.KindClose, id, do(6, mine, "x")), 403, "FORBIDDEN")
 			want(t, d.startBulk(role, bulk.KindAsk, id, do(6, mine, "x")), 403, "FORBIDDEN")
@@ -69,6 +82,11 @@ func TestBulkByTheAPI(t *testing.T) {
 		want(t, d.startBulk(Operator, bulk.KindClose, id, do(6, `"sku_id":"mug"`, "x")), 422, "#/filter/sku_id")
 		want(t, d.startBulk(Operator, bulk.KindClose, id, do(0, `"state":"paid"`, "x")), 422, "没有可处理的")
 		want(t, d.startBulk(Operator, bulk.KindClose, id, do(6, mine+","+mine, "x")), 400, "MALFORMED")
+		want(t, d.startBulk(Operator, bulk.KindClose, id, strings.Replace(do(6, mine, "x"), seen, "", 1)), 422,
+			"#/seen")
+		want(t, d.startBulk(Operator, bulk.KindClose, id, strings.Replace(do(6, mine, "x"), seen, "other", 1)), 412,
+			"笔数相同，但内容已变化")
+		want(t, d.ask(Viewer, "GET", bulkAPI+"/"+id, ""), 404, "没有这个批量任务")
 		v := d.bulkOf(d.startBulk(Operator, bulk.KindClose, id, do(6, mine, "sold out")))
 		if v.Actor != "the-operator" || v.State != bulk.StateDone || v.Done != 6 || v.Filter["customer_id"] != "c" {
 			t.Errorf("%+v", v)
@@ -105,21 +123,29 @@ func TestBulkApprovalByTheAPI(t *testing.T) {
 	}
 	want(t, d.startBulk(Operator, bulk.KindAsk, "", `{"filter":{"state":"refunding"}}`), 200, `"count":3,"sum":300`)
 	asked := d.bulkOf(d.startBulk(Operator, bulk.KindAsk, `"`+bulk.NewID(time.Now())+`"`,
-		`{"filter":{"state":"refunding"},"count":3,"dry_run":false,"reason":"is it paid?"}`))
+		`{"filter":{"state":"refunding"},"count":3,"seen":"`+d.seenBulk(Operator, bulk.KindAsk, `"state":"refunding"`)+
+			`","dry_run":false,"reason":"is it paid?"}`))
 	if asked.Done != 3 {
 		t.Errorf("%+v", asked)
 	}
 	want(t, d.startBulk(Finance, bulk.KindApprove, "", `{}`), 200, `"count":3,"sum":300`)
 	want(t, d.startBulk(Finance, bulk.KindApprove, "", `{"filter":{"reason":"none"}}`), 422, "#/filter/reason")
 	want(t, d.startBulk(Finance, bulk.KindApprove, "", `{"filter":{"reason":"late"}}`), 200,
-		`"count":0,"sum":0,"first":[]`)
+		`"first":[]`)
 	id := bulk.NewID(time.Now())
-	body := `{"count":3,"dry_run":false,"reason":"as agreed"}`
+	body := `{"count":3,"seen":"` + d.seenBulk(Finance, bulk.KindApprove, "") +
+		`","dry_run":false,"reason":"as agreed"}`
 	want(t, d.startBulk(Finance, bulk.KindApprove, id, body), 202, `"state":"running"`)
 	want(t, d.ask(Operator, "POST", bulkAPI+"/"+id+"/stop", `{"reason":"x"}`), 403, "FORBIDDEN")
 	want(t, d.ask(Finance, "POST", bulkAPI+"/"+id+"/stop", `{}`), 422, "#/reason")
 	want(t, d.ask(Finance, "POST", bulkAPI+"/"+id+"/stop", `{"reason":"wait"}`), 200, "the-finance: wait")
 	want(t, d.ask(Finance, "POST", bulkAPI+"/none/stop", `{"reason":"wait"}`), 404, "NOT_FOUND")
+	want(t, d.startBulk(Finance, bulk.KindApprove, id, body), 200, `"state":"stopped","note":"the-finance: wait"`)
+	want(t, d.ask(Operator, "POST", bulkAPI+"/"+id+"/resume", `{"reason":"x"}`), 403, "FORBIDDEN")
+	want(t, d.ask(Finance, "POST", bulkAPI+"/"+id+"/resume", `{}`), 422, "#/reason")
+	want(t, d.ask(Finance, "POST", bulkAPI+"/none/resume", `{"reason":"x"}`), 404, "NOT_FOUND")
+	want(t, d.ask(Admin, "POST", bulkAPI+"/"+id+"/resume", `{"reason":"go"}`), 200,
+		`"state":"running","note":"the-admin: go"`)
 	v := d.bulkOf(d.startBulk(Finance, bulk.KindApprove, id, body))
 	if v.Done != 2 || v.Failed != 1 || v.Waiting != 0 {
 		t.Errorf("%+v", v)
@@ -137,7 +163,8 @@ func TestBulkByThePages(t *testing.T) {
 	}
 	other := d.PaidOne(t, "paid", "mug", 1)
 	b := d.browser(t, "li", Operator)
-	list := b.get("/ui/orders?customer_id=c&yuan_max=5&created_from=2027-01-01&created_to=2027-01-31").Body.String()
+	list := b.get("/ui/orders?limit=2&customer_id=c&yuan_max=5&created_from=2027-01-01&created_to=2027-01-31").Body.
+		String()
 	if v := d.browser(t, "vi", Viewer).get("/ui/orders").Body.String(); strings.Contains(v, `data-act="bulk.`) {
 		t.Error("a viewer is offered bulk acts")
 	}
@@ -157,7 +184,7 @@ func TestBulkByThePages(t *testing.T) {
 		t.Errorf("%d of them are shown", n)
 	}
 	send := []string{"filter", html.UnescapeString(hidden(t, form, "filter")), "idempotency-key-of-the-form", ""}[:2]
-	send = append(send, fieldKey, hidden(t, form, fieldKey), "reason", "售罄")
+	send = append(send, fieldKey, hidden(t, form, fieldKey), "reason", "售罄", fieldSeen, hidden(t, form, fieldSeen))
 	want(t, b.post("/ui/bulk/close", append(send, "matched", "5")...), 422, "请输入 6")
 	page := "/ui/bulk/" + hidden(t, form, fieldKey)
 	for range 2 {
@@ -178,6 +205,10 @@ func TestBulkByThePages(t *testing.T) {
 		!strings.Contains(ended, "已处理 6 / 6") || strings.Contains(ended, other.OrderNo) {
 		t.Error(ended)
 	}
+	leads(t, b.post("/ui/bulk/close", append(send, "matched", "6")...), page) // the answer was lost, and none is left
+	want(t, b.post("/ui/bulk/close", append(send[:2:2], fieldKey, bulk.NewID(time.Now()), "reason", "售罄", fieldSeen,
+		hidden(t, form, fieldSeen), "matched", "6")...), 412, "现有 0 笔")
+	want(t, d.browser(t, "zh", Operator).post("/ui/bulk/close", append(send, "matched", "6")...), 422, "已用于")
 	want(t, b.get(page+"?state=failed"), 200, `class="none"`)
 	want(t, b.get(page+"/rows.csv"), 200, "done")
 	want(t, b.get(page+"/stop"), 200, "任务已结束")
@@ -203,7 +234,7 @@ func TestARunIsStoppedByAForm(t *testing.T) {
 	path := offeredPath(t, b.get("/ui/refunds").Body.String(), "bulk.approve")
 	form := b.get(path).Body.String()
 	id := hidden(t, form, fieldKey)
-	send := []string{"filter", "", fieldKey, id, "reason", "已核对", "matched", "2"}
+	send := []string{"filter", "", fieldKey, id, "reason", "已核对", "matched", "2", fieldSeen, hidden(t, form, fieldSeen)}
 	leads(t, b.post(path, send...), "/ui/bulk/"+id)
 	stop := offeredPath(t, b.get("/ui/bulk/"+id).Body.String(), "bulk.stop")
 	o := d.browser(t, "li", Operator)
@@ -213,7 +244,16 @@ func TestARunIsStoppedByAForm(t *testing.T) {
 	want(t, o.post(stop, "reason", "x"), 403, "FORBIDDEN")
 	leads(t, b.post(stop, "reason", "先等等"), "/ui/bulk/"+id)
 	want(t, b.get("/ui/bulk/"+id), 200, "已停止：fi: 先等等")
-	leads(t, b.post(path, send...), "/ui/bulk/"+id) // the same form goes on
+	leads(t, b.post(path, send...), "/ui/bulk/"+id) // sent once more by a machine, it stays stopped
+	stopped := b.get("/ui/bulk/" + id).Body.String()
+	goOn := offeredPath(t, stopped, "bulk.resume")
+	if strings.Contains(stopped, `data-act="bulk.stop"`) || strings.Contains(stopped, "http-equiv") {
+		t.Error(stopped)
+	}
+	want(t, o.post(goOn, "reason", "x"), 403, "FORBIDDEN")
+	leads(t, b.post(goOn, "reason", "已查清"), "/ui/bulk/"+id)
+	want(t, b.get("/ui/bulk/"+id), 200, "已继续：fi: 已查清")
+	want(t, b.get(goOn), 200, "任务未停止")
 	if _, err := d.runs.Work(t.Context(), id, func(bulk.Run) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +276,8 @@ func TestWhatFailsInBulkIsSaidInChinese(t *testing.T) {
 	said := []string{order.ErrSelfApproval.Error(), operators.ErrNoLonger.Error(), operators.ErrShell.Error(),
 		(&operators.SameError{Acting: "li", Other: "wang", Why: "they are the same person"}).Error(),
 		order.ErrNotFound.Error(), order.ErrRefundNotFound.Error(), bulk.ErrTooMany.Error(), bulk.ErrNone.Error(),
-		(&bulk.CountError{Typed: 1, Count: 2}).Error()}
+		(&bulk.CountError{Typed: 1, Count: 2}).Error(), bulk.ErrChanged.Error()}
+	said = append(said, bulk.Details()...)
 	for _, s := range order.States() {
 		if c := order.Next(s, order.EventCancel); c.Verdict == order.VerdictRefuse {
 			said = append(said, c.Why)
@@ -251,5 +292,45 @@ func TestWhatFailsInBulkIsSaidInChinese(t *testing.T) {
 		if zh.says(text) == "" || english.MatchString(zh.says(text)) || en.says(text) != text {
 			t.Errorf("%q: %q", text, zh.says(text))
 		}
+	}
+}
+
+// A refund that goes and another that comes leave the number as it was: the page shows what there is now, and has the
+// number typed again.
+func TestAnotherSetOfTheSameNumberIsShownAgain(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 100)
+	asks := func(i int) string {
+		o := d.PaidOne(t, fmt.Sprint("r", i), "mug", 1)
+		return d.MustAsk(t, ordertest.Ask(o.OrderNo, fmt.Sprint("k", i), 0)).OutRefundNo
+	}
+	gone := asks(1)
+	asks(2)
+	b := d.browser(t, "fi", Finance)
+	form := b.get("/ui/bulk/approve").Body.String()
+	d.MustDecide(t, gone, order.RefundEventReject, ordertest.Finance2)
+	came := asks(3)
+	id := hidden(t, form, fieldKey)
+	w := b.post("/ui/bulk/approve", "filter", "", fieldKey, id, "reason", "已核对", "matched", "2", fieldSeen,
+		hidden(t, form, fieldSeen))
+	want(t, w, 412, "笔数相同，但内容已变化")
+	again := w.Body.String()
+	if !strings.Contains(again, came) || !strings.Contains(again, `name="matched" value=""`) ||
+		hidden(t, again, fieldSeen) == hidden(t, form, fieldSeen) {
+		t.Error(again)
+	}
+	leads(t, b.post("/ui/bulk/approve", "filter", "", fieldKey, id, "reason", "已核对", "matched", "2", fieldSeen,
+		hidden(t, again, fieldSeen)), "/ui/bulk/"+id)
+}
+
+// What stopped a run by itself is said in the language of the page, and how many rows were passed by.
+func TestTheNoteOfARunIsChinese(t *testing.T) {
+	run := bulk.Run{Note: operators.ErrNoLonger.Error()}
+	if got := zh.runRowOf(&run).Note; english.MatchString(got) {
+		t.Error(got)
+	}
+	run.Note = "li: wait"
+	if got := zh.runRowOf(&run).Note; got != "li: wait" {
+		t.Error(got)
 	}
 }

@@ -300,6 +300,7 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"POST /admin/v1/bulk/order.ask":                 Operator,
 		"POST /admin/v1/bulk/refund.approve":            Finance,
 		"POST /admin/v1/bulk/:id/stop":                  operatorOrFinance,
+		"POST /admin/v1/bulk/:id/resume":                operatorOrFinance,
 		"POST /admin/v1/tasks/dead/run":                 Operator,
 		"POST /admin/v1/tasks/dead/discard":             Operator,
 		"POST /admin/v1/tasks/dead/:id/run":             Operator,

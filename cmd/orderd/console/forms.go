@@ -49,6 +49,9 @@ type act struct {
 	keep   bool
 	// to is the page that one is led to when it is done; nil: back to what it is about.
 	to func(form map[string]string) string
+	// begun reports that what is sent has begun by the same key: one is then led to its page, whatever show would say
+	// by now; nil: the API knows.
+	begun func(ctx echo.Context, form map[string]string) (bool, error)
 	// preview says what would happen before it does: the form is then sent twice, the second time with what it said.
 	preview func(ctx echo.Context, s *subject, form map[string]string) ([]fact, error)
 	// waits says that the API may answer 202: somebody else, or WeChat Pay, has a word before it is done. There is
@@ -256,7 +259,7 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 		if given && (value == "" || f.name == fieldKey || f.kind != asHidden && !v.Changed) {
 			value = typed
 		}
-		if f.kind == asCount && sent == nil || f.kind == asSecret {
+		if f.kind == asCount && (sent == nil || v.Changed) || f.kind == asSecret {
 			value = ""
 		}
 		most := f.most
@@ -281,6 +284,13 @@ func (a *act) changed(s *subject, sent map[string]string) bool {
 // actPosted is POST of an act's page: it asks the API, and goes back to where the person came from. What cannot
 // be done is said on the same page, with what was filled in.
 func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
+	if begun, err := a.hasBegun(ctx); err != nil || begun != "" {
+		if err != nil {
+			return err
+		}
+		setDone(ctx, a.name)
+		return see(ctx, begun)
+	}
 	s, err := a.show(ctx)
 	if err != nil {
 		return err
@@ -323,6 +333,25 @@ func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
 		return see(ctx, a.to(form))
 	}
 	return see(ctx, s.back)
+}
+
+// hasBegun gives the page of what was sent before by the same key, "" for none.
+func (a *act) hasBegun(ctx echo.Context) (string, error) {
+	if a.begun == nil {
+		return "", nil
+	}
+	values, err := readForm(ctx)
+	if err != nil {
+		return "", err
+	}
+	form := map[string]string{}
+	for name := range values {
+		form[name] = values.Get(name)
+	}
+	if begun, err := a.begun(ctx, form); err != nil || !begun {
+		return "", err
+	}
+	return a.to(form), nil
 }
 
 // previewed reports that a person has seen what would happen by what they typed; else it shows that, with the form to
@@ -396,7 +425,8 @@ func (c *console) askAPI(ctx echo.Context, a *act, r *route, s *subject, form ma
 // request makes the body of the API's request.
 func (a *act) request(s *subject, form map[string]string) (map[string]any, error) {
 	for _, f := range a.fields {
-		if f.kind == asCount && strings.TrimSpace(form[f.name]) != s.values[f.name] {
+		// What has no number is not to be done now; the API says why.
+		if f.kind == asCount && s.values[f.name] != "" && strings.TrimSpace(form[f.name]) != s.values[f.name] {
 			return nil, invalid("#/"+f.name, bounds.CodeEnum, "type "+s.values[f.name]+": so many are meant")
 		}
 	}

@@ -25,6 +25,7 @@ var again = map[string]string{
 	"sku.new":      "an id is taken once",
 	"webhook.test": "sends a test", "webhook.change": "sets", "webhook.enable": "sets", "webhook.disable": "sets",
 	"bulk.stop":         "by its state",
+	"bulk.resume":       "by its state",
 	"webhook.remove":    "by its state",
 	"webhook.resend":    "receivers know an event by its number",
 	"webhook.redeliver": "receivers know an event by its number",

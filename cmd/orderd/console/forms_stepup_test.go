@@ -20,14 +20,15 @@ var unproved = map[string]string{
 	"refund.cancel": "no money moves", "refund.byhand": "the money has gone another way",
 	"gate.set": "moves no stock", "gate.buckets": "moves no stock", "gate.rebuild": "moves no stock",
 	"webhook.disable": "can be enabled again", "task.discard": "the database has what is due",
-	"tasks.discard": "the database has what is due", "bulk.stop": "the same form goes on",
+	"tasks.discard": "the database has what is due", "bulk.stop": "bulk.resume goes on",
 }
 
 // An act that asks for the password sometimes is a rule that no table of routes shows: here is what asks always, what
 // when, and that it then does.
 func TestEveryActSaysWhenItAsksForThePassword(t *testing.T) {
 	mustProve := []string{"stock.adjust", "webhook.rotate", "webhook.change", "webhook.remove", "webhook.add",
-		"refund.tocard", "held.writeoff", "bulk.close", "bulk.approve"}
+		"refund.tocard", "held.writeoff", "bulk.close", "bulk.approve",
+		"bulk.resume"}
 	known := map[string]bool{}
 	for _, a := range (&console{}).formActs() {
 		known[a.name] = true

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,8 +11,10 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"orderd/migrations/bounds"
 	"orderd/order/bulk"
 	"orderd/payment"
+	"orderd/payment/operators"
 )
 
 // uiBulk is where the pages of runs stand.
@@ -30,15 +33,16 @@ func (c *console) bulkPages() []route {
 var bulkNames = map[bulk.Kind]string{bulk.KindClose: "bulk.close", bulk.KindAsk: "bulk.ask",
 	bulk.KindApprove: "bulk.approve"}
 
-// bulkActs start runs of what a list shows, and stop them.
+// bulkActs start runs of what a list shows, stop them, and have them go on.
 func (c *console) bulkActs() []act {
 	var all []act
 	for _, k := range bulk.Kinds() {
 		name := bulkNames[k]
 		a := act{name: name, path: uiBulk + "/" + strings.TrimPrefix(name, "bulk."),
 			route: "POST " + bulkAPI + "/" + string(k), danger: k == bulk.KindClose, show: c.bulkSubject(k),
-			fields: []field{{name: fieldFilter, kind: asHidden}, {name: "matched", kind: asCount, need: true, most: 12},
-				withReason, withKey}, body: bulkBody, to: func(form map[string]string) string {
+			fields: []field{{name: fieldFilter, kind: asHidden}, {name: fieldSeen, kind: asHidden, need: true},
+				{name: "matched", kind: asCount, need: true, most: 12}, withReason, withKey}, body: bulkBody,
+			begun: c.bulkBegun(k), to: func(form map[string]string) string {
 				return uiBulk + "/" + url.PathEscape(form[fieldKey])
 			}}
 		if k != bulk.KindAsk { // asking takes nothing from anybody
@@ -47,7 +51,25 @@ func (c *console) bulkActs() []act {
 		all = append(all, a)
 	}
 	return append(all, act{name: "bulk.stop", path: uiBulk + "/:id/stop", route: "POST " + bulkAPI + "/:id/stop",
-		danger: true, fields: []field{withReason}, show: c.runSubject})
+		danger: true, fields: []field{withReason}, show: c.runSubject(bulk.StateRunning, "off.bulkended")},
+		act{name: "bulk.resume", path: uiBulk + "/:id/resume", route: "POST " + bulkAPI + "/:id/resume", stepUp: always,
+			fields: []field{withReason}, show: c.runSubject(bulk.StateStopped, "off.bulkgoes")})
+}
+
+// bulkBegun reports that what a form means has begun: a run of its key, of the same filter and person. What the filter
+// finds by then is less, by what the run has done, and says nothing any more.
+func (c *console) bulkBegun(kind bulk.Kind) func(ctx echo.Context, form map[string]string) (bool, error) {
+	return func(ctx echo.Context, form map[string]string) (bool, error) {
+		run, err := c.Bulk.Find(ctx.Request().Context(), form[fieldKey])
+		switch {
+		case errors.Is(err, bulk.ErrNotFound):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		f, err := c.bulkFilter(ctx, kind, filterWords(form[fieldFilter]))
+		return err == nil && run.Kind == kind && run.Actor == operator(ctx) && run.Filter == f.Text(), err
+	}
 }
 
 // fieldFilter is the filter that a run was counted by, in its own text: the page's address is not repeated.
@@ -57,10 +79,10 @@ const fieldFilter = "filter"
 func bulkBody(_ *subject, form map[string]string) (map[string]any, error) {
 	n, err := strconv.ParseInt(strings.TrimSpace(form["matched"]), 10, 64)
 	if err != nil {
-		return nil, err // it was compared with a number before
+		return nil, invalid("#/matched", bounds.CodeFormat, "it is a whole number, such as 12")
 	}
-	return map[string]any{"filter": filterWords(form[fieldFilter]), "count": n, "dry_run": false,
-		"reason": form["reason"]}, nil
+	return map[string]any{"filter": filterWords(form[fieldFilter]), "count": n, "seen": form[fieldSeen],
+		"dry_run": false, "reason": form["reason"]}, nil
 }
 
 // bulkSubject is what a list shows as what an act is about: how many, what they come to, and the first of them.
@@ -85,7 +107,7 @@ func (c *console) bulkSubject(kind bulk.Kind) func(ctx echo.Context) (subject, e
 		if s.off != "" {
 			return s, nil
 		}
-		s.values["matched"] = strconv.FormatInt(p.Count, 10)
+		s.values["matched"], s.values[fieldSeen] = strconv.FormatInt(p.Count, 10), p.Seen
 		s.facts = append(s.facts, fact{"c.count", s.values["matched"], false}, fact{"c.sum", yuan(p.Sum), false})
 		for i := range p.First {
 			s.facts = append(s.facts, fact{"c.ofthem", p.First[i].Ref, true})
@@ -174,20 +196,23 @@ func (l lang) filterValue(name, value string) string {
 	return value
 }
 
-// runSubject is a run as what an act is about. Who may not start such a run may not stop it.
-func (c *console) runSubject(ctx echo.Context) (subject, error) {
-	run, err := c.Bulk.Find(ctx.Request().Context(), ctx.Param("id"))
-	if err != nil {
-		return subject{}, bulkError(err)
+// runSubject is a run as what an act is about that is for those in a state; off says why it is not for others.
+func (c *console) runSubject(state bulk.State, off string) func(ctx echo.Context) (subject, error) {
+	return func(ctx echo.Context) (subject, error) {
+		run, err := c.Bulk.Find(ctx.Request().Context(), ctx.Param("id"))
+		if err != nil {
+			return subject{}, bulkError(err)
+		}
+		l := languageOf(ctx.Request())
+		s := subject{back: uiBulk + "/" + url.PathEscape(run.ID), facts: []fact{
+			{"c.act", l.word("act." + bulkNames[run.Kind]), false}, {"c.who", run.Actor, false},
+			{"c.count", strconv.FormatInt(run.Total, 10), false},
+			{"c.undone", strconv.FormatInt(run.Waits(), 10), false}}}
+		if run.State != state {
+			s.off = off
+		}
+		return s, nil
 	}
-	l := languageOf(ctx.Request())
-	s := subject{back: uiBulk + "/" + url.PathEscape(run.ID), facts: []fact{
-		{"c.act", l.word("act." + bulkNames[run.Kind]), false}, {"c.who", run.Actor, false},
-		{"c.count", strconv.FormatInt(run.Total, 10), false}, {"c.undone", strconv.FormatInt(run.Waits(), 10), false}}}
-	if run.State != bulk.StateRunning {
-		s.off = "off.bulkended"
-	}
-	return s, nil
 }
 
 // bulkLinks are the acts on all that a list shows, for the words of its address.
@@ -199,9 +224,15 @@ func (c *console) bulkLinks(ctx echo.Context, asked url.Values, kinds ...bulk.Ki
 	for _, k := range kinds {
 		names = append(names, bulkNames[k])
 	}
+	some := url.Values{}
+	for name, values := range asked {
+		if name != "limit" && name != "cursor" { // an act is on all, not on a page
+			some[name] = values
+		}
+	}
 	all := c.links(ctx, nil, names...)
 	for i := range all {
-		all[i].Path = withQuery(all[i].Path, asked)
+		all[i].Path = withQuery(all[i].Path, some)
 	}
 	return all
 }
@@ -215,7 +246,11 @@ type runRow struct {
 
 // runRowOf shows a run in a language.
 func (l lang) runRowOf(run *bulk.Run) runRow {
-	return runRow{*run, bulkNames[run.Kind], l.filterFacts(run.Filter)}
+	row := runRow{*run, bulkNames[run.Kind], l.filterFacts(run.Filter)}
+	if row.Note == operators.ErrNoLonger.Error() { // what people have written stays as it is
+		row.Note = l.says(row.Note)
+	}
+	return row
 }
 
 // bulkPage is GET /ui/bulk: the runs, the newest first.
@@ -275,14 +310,25 @@ func (c *console) runPage(ctx echo.Context) error {
 		path += "?state=" + string(state)
 	}
 	v["Next"] = pageAfter(path, cursor)
+	if v["Passed"], err = c.Bulk.Passed(ctx.Request().Context(), run.ID); err != nil {
+		return err
+	}
+	v["Acts"] = c.runActs(ctx, &run)
 	if run.State == bulk.StateRunning {
-		if role, _ := ctx.Get(roleKey).(Role); role.May(run.Kind.Role()) {
-			v["Acts"] = c.links(ctx, []string{run.ID}, "bulk.stop")
-		}
 		v["Every"] = runSeconds
 		ctx.Set(refreshKey, runSeconds)
 	}
 	return c.show(ctx, "run", v)
+}
+
+// runActs are what whoever asks may do with a run.
+func (c *console) runActs(ctx echo.Context, run *bulk.Run) []link {
+	role, _ := ctx.Get(roleKey).(Role)
+	name := map[bulk.State]string{bulk.StateRunning: "bulk.stop", bulk.StateStopped: "bulk.resume"}[run.State]
+	if name == "" || !role.May(run.Kind.Role()) {
+		return nil
+	}
+	return c.links(ctx, []string{run.ID}, name)
 }
 
 // runLine is a row of a run, and the page of what it is about.

@@ -86,6 +86,7 @@ var acts = map[string]inTrail{
 	"POST /admin/v1/bulk/order.ask":                {"bulk.ask", bulkFields},
 	"POST /admin/v1/bulk/refund.approve":           {"bulk.approve", bulkFields},
 	"POST /admin/v1/bulk/:id/stop":                 {"bulk.stop", nil},
+	"POST /admin/v1/bulk/:id/resume":               {"bulk.resume", nil},
 	"POST /admin/v1/tokens":                        {"token.create", []string{"name", "role", "person"}},
 	"DELETE /admin/v1/tokens/:name":                {"token.revoke", nil},
 	"POST /admin/v1/operators":                     {"person.create", []string{"name", "role"}},
@@ -123,7 +124,7 @@ var acts = map[string]inTrail{
 // The fields of acts that have many.
 var (
 	gateFields = []string{"mode", "sale", "buckets", "rate", "per_customer", "opens_at", "closes_at"}
-	bulkFields = []string{"filter", "count", "dry_run"}
+	bulkFields = []string{"filter", "count", "seen", "dry_run"}
 	taskFields = []string{"type", "state", "cause", "error", "failed_before", "failed_after", "all", "dry_run"}
 )
 

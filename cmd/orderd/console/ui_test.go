@@ -220,6 +220,7 @@ func values() map[string][]string {
 		"bill.":       {"SUCCESS", "REFUND", "REVOKED", "PROCESSING", "CHANGE", "CLOSED"},
 		"heldwhy.":    {"mchid", "appid", "unknown_order", "currency", "amount"},
 		"st.bulk.":    {"running", "stopped", "done"},
+		"bulk.note.":  {"running", "stopped", "done"},
 		"st.bulkrow.": {"waiting", "doing", "done", "changed", "failed"},
 	}
 	for _, a := range (&console{}).formActs() {
