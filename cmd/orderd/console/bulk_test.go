@@ -334,3 +334,14 @@ func TestTheNoteOfARunIsChinese(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A secret that was pasted into a filter must not stay in the trail.
+func TestTheTrailHasNoSecretOfAFilter(t *testing.T) {
+	const secret = tokenPrefix + "0123456789abcdef"
+	kept := asked{"filter": map[string]any{"customer_id": secret, secret: "x", "state": "paid"},
+		"types": []any{secret, "order.paid"}}.kept([]string{"filter", "types"})
+	if strings.Contains(kept, secret) || !strings.Contains(kept, `"state":"paid"`) ||
+		!strings.Contains(kept, "order.paid") || strings.Count(kept, "(secret)") != 3 {
+		t.Error(kept)
+	}
+}

@@ -212,6 +212,28 @@ func openField(name, text string) string {
 	return open(text)
 }
 
+// openAll is open of each text of a field that is an object or an array, and of the names in it: what was pasted there
+// may be a secret too.
+func openAll(v any) any {
+	switch v := v.(type) {
+	case string:
+		return open(v)
+	case []any:
+		all := make([]any, len(v))
+		for i := range v {
+			all[i] = openAll(v[i])
+		}
+		return all
+	case map[string]any:
+		all := map[string]any{}
+		for name, inner := range v {
+			all[open(name)] = openAll(inner)
+		}
+		return all
+	}
+	return v
+}
+
 // outcomeOf says how an act ended.
 func outcomeOf(ctx echo.Context, err error) string {
 	status := ctx.Response().Status
@@ -277,6 +299,8 @@ func (a asked) kept(names []string) string {
 			if v = openField(name, text); name == "url" { // what stands behind the question mark may let somebody in
 				v, _, _ = strings.Cut(text, "?")
 			}
+		} else {
+			v = openAll(v)
 		}
 		if given {
 			some[name] = v
