@@ -474,7 +474,7 @@ GROUP BY state`, []any{sqldb.Millis(now)}, func(rows *sql.Rows) error {
 
 // overdueQuery gives the orders of a state that were due before a time, no more than so many.
 const overdueQuery = `SELECT order_no
-FROM orders
+FROM orders /*! FORCE INDEX (ix_orders_due) */
 WHERE state = ?
   AND due_at < ?
 ORDER BY due_at

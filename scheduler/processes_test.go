@@ -31,11 +31,13 @@ func TestProcessesSayThatTheyRun(t *testing.T) {
 			}
 			return all
 		}
-		old := scheduler.Process{ID: "1", Host: "a", PID: 1, Roles: "api worker", Version: "v1", Revision: "abc", Began: now}
+		old := scheduler.Process{ID: "1", Host: "a", PID: 1, Roles: "api worker", Version: "v1", Revision: "abc",
+			Began: now}
 		beat(old)
 		beat(old) // in the same millisecond
 		now = now.Add(scheduler.SilentAfter + time.Millisecond)
-		fresh := scheduler.Process{ID: "2", Host: "a", PID: 2, Roles: "admin", Version: "v2", Revision: "def", Began: now}
+		fresh := scheduler.Process{ID: "2", Host: "a", PID: 2, Roles: "admin", Version: "v2", Revision: "def",
+			Began: now}
 		beat(fresh)
 		all := list(2)
 		if all[0].Version != "v1" || all[1].Version != "v2" || !all[0].Silent(now) || all[1].Silent(now) ||

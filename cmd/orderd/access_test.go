@@ -549,7 +549,7 @@ func TestForeignIDsAreUnknownIDs(t *testing.T) {
 	h := newHouse(t)
 	unknown := ids{order: "01JD4ZABCDEFGHJKMNPQRSTVWX", refund: "01JD4ZABCDEFGHJKMNPQRSTVWX-R01"}
 	verbs := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-	before := sqldbtest.Contents(t, h.db)
+	before := h.contents(t)
 	tried := 0
 	for _, pair := range [][2]string{{"customer A", "customer B"}, {"customer B", "customer A"}} {
 		thief, victim := pair[0], h.ids[pair[1]]
@@ -588,7 +588,7 @@ func TestForeignIDsAreUnknownIDs(t *testing.T) {
 			}
 		}
 	}
-	if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, h.db)); len(changed) > 0 {
+	if changed := sqldbtest.Changed(before, h.contents(t)); len(changed) > 0 {
 		t.Errorf("strangers changed %v", changed)
 	}
 	t.Logf("%d requests with foreign ids, 0 leaks", tried)
@@ -621,6 +621,18 @@ var tricks = map[string]func(path string) string{
 	"encoded letter":   func(p string) string { return strings.Replace(p, "/v1", "/%761", 1) },
 }
 
+// contents is what the database has, without what a process notes by itself: that it runs, and when a secret was used.
+func (h *house) contents(t *testing.T) map[string][]string {
+	t.Helper()
+	for _, s := range []string{"UPDATE operator_tokens SET used_at = 0", "UPDATE shop_keys SET used_at = 0",
+		"DELETE FROM processes"} {
+		if _, err := h.db.Pool().ExecContext(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sqldbtest.Contents(t, h.db)
+}
+
 // Headers by which some frameworks let a request be another one.
 var disguises = [][]string{
 	{"X-HTTP-Method-Override", "POST"}, {"X-HTTP-Method", "PUT"}, {"X-Method-Override", "DELETE"},
@@ -633,7 +645,7 @@ var disguises = [][]string{
 // A second spelling of a guarded path, or a header that makes one request another, must open nothing.
 func TestNoTrickOpensADoor(t *testing.T) {
 	h := newHouse(t)
-	before := sqldbtest.Contents(t, h.db)
+	before := h.contents(t)
 	tried := 0
 	h.each(func(listener, method, pattern string) {
 		need := access[listener+" "+method+" "+pattern]
@@ -662,7 +674,7 @@ func TestNoTrickOpensADoor(t *testing.T) {
 			}
 		}
 	})
-	if changed := sqldbtest.Changed(before, sqldbtest.Contents(t, h.db)); len(changed) > 0 {
+	if changed := sqldbtest.Changed(before, h.contents(t)); len(changed) > 0 {
 		t.Errorf("tricks changed %v", changed)
 	}
 	t.Logf("%d tricks tried", tried)

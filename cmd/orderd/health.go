@@ -79,8 +79,8 @@ func (a *app) self(roles []string) scheduler.Process {
 		host = "unknown"
 	}
 	b := thisBuild()
-	return scheduler.Process{ID: a.id, Host: host, PID: os.Getpid(), Roles: strings.Join(roles, " "), Version: b.Version,
-		Revision: b.Commit, Began: a.began}
+	return scheduler.Process{ID: a.id, Host: host, PID: os.Getpid(), Roles: strings.Join(roles, " "),
+		Version: b.Version, Revision: b.Commit, Began: a.began}
 }
 
 // worse orders findings: what must be mended first.

@@ -28,7 +28,7 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 		t.Fatal(rec.Code, rec.Body)
 	}
 	paid := h.ids["customer A"]
-	before := sqldbtest.Contents(t, h.db)
+	before := h.contents(t)
 	client := asynq.NewClient(redisOf(t, h.miniURL))
 	defer client.Close()
 	sent := 0
@@ -66,7 +66,7 @@ func TestTasksOfAStrangerDoNothing(t *testing.T) {
 			t.Fatal(left, " tasks are still there")
 		}
 	}
-	changed := sqldbtest.Changed(before, sqldbtest.Contents(t, h.db))
+	changed := sqldbtest.Changed(before, h.contents(t))
 	// where a person finds them
 	changed = slices.DeleteFunc(changed, func(table string) bool { return table == "failed_tasks" })
 	if len(changed) > 0 {
@@ -184,7 +184,7 @@ func TestInjections(t *testing.T) {
 					fmt.Sprintf(`{"reason":%s}`, text), "If-Match", bad)
 				hit("admin", "finance", "POST", "/admin/v1/refunds/"+p+"/approve", fmt.Sprintf(`{"reason":%s}`, text))
 			}
-			after := sqldbtest.Contents(t, h.db)
+			after := h.contents(t)
 			if len(after) != tables || len(after["operator_tokens"]) == 0 {
 				t.Errorf("%d tables, %d before", len(after), tables)
 			}

@@ -129,13 +129,14 @@ func judgeReplicas(v map[string]string) []Finding {
 		f.Why = "replicas follow asynchronously: a crash of this server loses acknowledged orders that no replica has"
 		f.Fix = "turn semi-synchronous replication on, as docs/operations.md says"
 	case on && number("clients") < max(number("wait_for_slave_count"), 1):
-		f.Level, f.Why, f.Fix = LevelWarn, "too few replicas answer: every COMMIT waits for one, or stops waiting for good",
-			"start the replica, or SET GLOBAL rpl_semi_sync_master_enabled = OFF"
+		f.Level, f.Why = LevelWarn, "too few replicas answer: every COMMIT waits for one, or stops waiting for good"
+		f.Fix = "start the replica, or SET GLOBAL rpl_semi_sync_master_enabled = OFF"
 	case on && off("status"):
 		f.Level, f.Why = LevelWarn, "it has stopped waiting: a crash of this server loses acknowledged orders"
 		f.Fix = "look at the replica; SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'"
 	case on && off("wait_no_slave"):
-		f.Level, f.Why = LevelWarn, "it stops waiting when its replica leaves, and a crash then loses acknowledged orders"
+		f.Level = LevelWarn
+		f.Why = "it stops waiting when its replica leaves, and a crash then loses acknowledged orders"
 		f.Fix = "SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON"
 	case on && point != "AFTER_SYNC":
 		f.Level, f.Why, f.Fix = LevelWarn, "others see an order before a replica has it, and a crash then loses it",

@@ -22,6 +22,12 @@ type series struct {
 	Values      []float64
 }
 
+// zeros are the values of a series that counts.
+func zeros(n int) []float64 { return make([]float64, n) }
+
+// add counts n more at a place.
+func (s *series) add(place int, n int64) { s.Values[place] += float64(n) }
+
 // drawing is a chart as it is drawn, in units that are pixels at its usual width.
 type drawing struct {
 	Class         string

@@ -333,10 +333,10 @@ func (c *console) refundAges(ctx echo.Context) (chart, []payment.Fen, error) {
 		drawn.Places = append(drawn.Places, l.word("ages."+strconv.Itoa(i)))
 	}
 	for _, g := range refundGroups {
-		s := series{Word: l.word(g.word), Class: g.class, Values: make([]float64, n)}
+		s := series{Word: l.word(g.word), Class: g.class, Values: zeros(n)}
 		for _, a := range all {
 			if slices.Contains(g.states, a.State) {
-				s.Values[a.Age] += float64(a.Count)
+				s.add(a.Age, a.Count)
 				amounts[a.Age] += a.Amount
 			}
 		}
