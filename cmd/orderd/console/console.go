@@ -314,7 +314,7 @@ func New(o Options) (*echo.Echo, error) {
 	e := newEcho(o.Now, o.Log, o.Metrics, o.AccessLog, c.problem)
 	e.Use(sameOrigin)
 	for _, r := range c.routes() {
-		e.Add(r.method, r.path, c.guard(r.role, c.recorded(r.method, r.path, r.handle)))
+		e.Add(r.method, r.path, c.guard(r.role, c.takenIn(r.method, r.path, c.recorded(r.method, r.path, r.handle))))
 	}
 	return e, nil
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -52,32 +51,13 @@ type stockImport struct {
 	Seen   []stock.Seen `json:"seen"` // of the rows of the dry run: what has changed since is passed by
 }
 
-// readStockImport reads the body of the API's request as files come in: few at a time, and not slowly. free gives the
-// place back.
-func (c *console) readStockImport(ctx echo.Context) (body stockImport, free func(), err error) {
-	if free, err = c.taking(); err != nil {
-		return body, nil, err
-	}
-	slow, r := slowly(ctx, maxStockImport), ctx.Request()
-	defer slow.end()
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{slow, r.Body}
-	if err = decodeUpTo(ctx, &body, maxStockImport); err != nil {
-		free()
-	}
-	return body, free, err
-}
-
 // stockImportDry is POST /admin/v1/stock/import: what a file would do, line by line, and what is wrong with it.
 // Nothing is done.
 func (c *console) stockImportDry(ctx echo.Context) error {
-	body, free, err := c.readStockImport(ctx)
-	if err != nil {
+	var body stockImport
+	if err := decodeUpTo(ctx, &body, maxStockImport); err != nil {
 		return err
 	}
-	defer free()
 	plan, err := c.planImport(ctx, &body)
 	if err != nil {
 		return err
@@ -87,11 +67,10 @@ func (c *console) stockImportDry(ctx echo.Context) error {
 
 // stockImportApply is POST /admin/v1/stock/import/apply: what stockImportDry has shown is done, and nothing else.
 func (c *console) stockImportApply(ctx echo.Context) error {
-	body, free, err := c.readStockImport(ctx)
-	if err != nil {
+	var body stockImport
+	if err := decodeUpTo(ctx, &body, maxStockImport); err != nil {
 		return err
 	}
-	defer free()
 	done, err := c.applyImport(ctx, &body)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -143,7 +144,7 @@ func (c *console) recorded(method, path string, h echo.HandlerFunc) echo.Handler
 		return h
 	}
 	return func(ctx echo.Context) error {
-		asked, err := askedOf(ctx)
+		asked, err := askedOf(ctx, cmp.Or(longBodies[method+" "+path], maxBody))
 		if err != nil {
 			return err
 		}
@@ -256,14 +257,17 @@ func outcomeOf(ctx echo.Context, err error) string {
 type asked map[string]any
 
 // askedOf reads the body of an act and puts it back for its handler. A body that is not JSON nor a form has no
-// fields here, and is the handler's.
-func askedOf(ctx echo.Context) (asked, error) {
+// fields here, and is the handler's; so is what is longer than most bytes.
+func askedOf(ctx echo.Context, most int64) (asked, error) {
 	r := ctx.Request()
 	media, _, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
 	all := asked{}
 	switch media {
 	case echo.MIMEApplicationJSON:
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxStockImport+1))
+		body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return nil, &orderhttp.Failure{Code: orderhttp.CodeBodyTooLarge}
+		}
 		if err != nil {
 			return nil, fail(orderhttp.CodeMalformed, "The body cannot be read to its end.")
 		}

@@ -80,6 +80,36 @@ func (c *console) taking() (free func(), err error) {
 	}
 }
 
+// longBodies are the routes whose body of JSON brings a file: how many bytes it may have. Those of all others have
+// maxBody.
+var longBodies = map[string]int64{
+	"POST /admin/v1/stock/import":       maxStockImport,
+	"POST /admin/v1/stock/import/apply": maxStockImport,
+}
+
+// takenIn has the bodies of longBodies come in as files do: few at a time, and not slowly. It stands before whoever
+// reads the body first.
+func (c *console) takenIn(method, path string, h echo.HandlerFunc) echo.HandlerFunc {
+	most, long := longBodies[method+" "+path]
+	if !long {
+		return h
+	}
+	return func(ctx echo.Context) error {
+		free, err := c.taking()
+		if err != nil {
+			return err
+		}
+		defer free()
+		body, r := slowly(ctx, most), ctx.Request()
+		defer body.end()
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{body, r.Body}
+		return h(ctx)
+	}
+}
+
 // slowAnswer is an answer that may take longer than the server lets others: as long as the
 // client takes something of it, until a time.
 type slowAnswer struct {

@@ -189,6 +189,40 @@ func TestFewFilesComeInAtATime(t *testing.T) {
 	if status := post(http.NoBody); status != http.StatusUnprocessableEntity {
 		t.Errorf("after them: %d", status)
 	}
+	long := strings.NewReader(strings.Repeat(" ", maxStockImport+1))
+	if status := to("/admin/v1/stock/import", "application/json", long); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("one too long: %d", status)
+	}
+}
+
+// A file in JSON has its place before anybody reads it, also whoever writes down what is asked.
+func TestAFileInJSONHasAPlaceBeforeItIsRead(t *testing.T) {
+	d := newDesk(t)
+	post := func(body io.Reader) int {
+		r := httptest.NewRequest("POST", "/admin/v1/stock/import/apply", body)
+		r.Header.Set("Authorization", "Bearer "+secret(Admin))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		d.console.ServeHTTP(w, r)
+		return w.Code
+	}
+	var ends sync.WaitGroup
+	defer ends.Wait() // the pipes are closed before
+	for range uploadsAtOnce {
+		from, to := io.Pipe()
+		ends.Go(func() {
+			if status := post(from); status != http.StatusBadRequest {
+				t.Errorf("half of a body: %d", status)
+			}
+		})
+		if _, err := to.Write([]byte("{")); err != nil { // it is read
+			t.Fatal(err)
+		}
+		defer to.Close()
+	}
+	if status := post(strings.NewReader("{}")); status != http.StatusTooManyRequests {
+		t.Errorf("one too many: %d", status)
+	}
 }
 
 // A form with a file is held in memory: each of its fields has a bound, and comes once.
