@@ -516,7 +516,7 @@ func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[stri
 	if v.Used = used; status >= http.StatusInternalServerError {
 		v.Unclear = "act.unclear"
 		if form[fieldKey] == "" { // it is not known for the same when it is sent again
-			v.Unclear = "act.unclear.look"
+			v.Unclear = "act.look"
 		}
 	}
 	orderhttp.WriteOperatorPage(ctx, err, languageOf(ctx.Request()) == en, func(p *orderhttp.Problem,

@@ -108,7 +108,7 @@ var words = map[string][2]string{
 		"It has changed since you read it. This is how it is now: look at it, and send it again."},
 	"act.unclear": {"不确定是否已执行。直接重新提交是安全的：已执行的不会再执行一次。",
 		"Whether it was done is not known. Send it again: what was done is not done twice."},
-	"act.unclear.look": {"不确定是否已执行。请先返回查看结果，确认没有执行后再提交。",
+	"act.look": {"不确定是否已执行。请先返回查看结果，确认没有执行后再提交。",
 		"Whether it was done is not known. Go back and look first, and send it again only if it was not."},
 	"act.used": {"您之前用此页提交的内容（与现在填写的不同）已经执行。请先核对；再次提交将另外执行一次。",
 		"What you sent by this page before, with other values, was done. Look first: this is then done in addition."},
