@@ -9,6 +9,7 @@ const (
 	RowsInQuery = rowsInQuery
 	FreeQuery   = freeQuery
 	NextQuery   = nextQuery
+	PassedQuery = passedQuery
 	HoldFor     = holdFor
 	ClosingYet  = closingStill
 	NoAnswer    = noAnswer
