@@ -557,7 +557,7 @@ func TestRunsAreReadByIndex(t *testing.T) {
 		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.RowsInQuery, ids[3], "failed", 5, 51)
 		sqldbtest.ReadsPageBy(t, db, "ix_bulk_runs_state", false, bulk.FreeQuery, "", "x", 5, 200)
 		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.NextQuery, ids[3], "waiting", 0)
-		sqldbtest.ReadsByIndex(t, db, bulk.PassedQuery, ids[3])
+		sqldbtest.ReadsByIndex(t, db, bulk.LatterQuery, ids[3])
 		slices.Reverse(ids)
 		var listed []string
 		for cursor := ""; ; {

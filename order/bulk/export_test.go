@@ -9,12 +9,12 @@ const (
 	RowsInQuery = rowsInQuery
 	FreeQuery   = freeQuery
 	NextQuery   = nextQuery
-	PassedQuery = passedQuery
+	LatterQuery = latterQuery
 	HoldFor     = holdFor
 	ClosingYet  = closingStill
 	NoAnswer    = noAnswer
 	PassedBusy  = passedBusy
-	Limited     = passedLimited
+	Limited     = atLimit
 	Otherwise   = failedOtherwise
 )
 

@@ -363,7 +363,7 @@ WHERE id = ?
 	}
 }
 
-const passedQuery = `SELECT COUNT(*)
+const latterQuery = `SELECT COUNT(*)
 FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
 WHERE run_id = ?
   AND state = 'doing'
@@ -372,7 +372,7 @@ WHERE run_id = ?
 // Passed counts the rows that could not be done in their turn, and are asked for again at the end: Rows of RowDoing,
 // whose Detail says why.
 func (r *Runs) Passed(ctx context.Context, id string) (int64, error) {
-	n, err := sqldb.Decided(ctx, r.db, passedQuery, []any{id}, func(rows *sql.Rows) (n int64, err error) {
+	n, err := sqldb.Decided(ctx, r.db, latterQuery, []any{id}, func(rows *sql.Rows) (n int64, err error) {
 		return n, rows.Scan(&n)
 	})
 	if err != nil || len(n) == 0 {

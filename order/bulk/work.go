@@ -188,14 +188,14 @@ func (r *Runs) do(ctx context.Context, c *claimed) error {
 
 // Why a row was passed by.
 const (
-	passedLimited = "WeChat Pay takes no more calls now; it is asked for again at the end"
+	atLimit = "WeChat Pay takes no more calls now; it is asked for again at the end"
 	passedBusy    = "somebody else is at it, or the database gave no answer; it is tried again at the end"
 )
 
 // whyPassed is the detail of a row that was passed by.
 func whyPassed(err error) string {
 	if payment.KindOf(err) == payment.KindRateLimited {
-		return passedLimited
+		return atLimit
 	}
 	return passedBusy
 }
@@ -243,7 +243,7 @@ func (r *Runs) said(c *claimed, err error) string {
 
 // Details are what a run says of rows by itself, for who says it in another language.
 func Details() []string {
-	return []string{passedLimited, passedBusy, noAnswer, closingStill, failedOtherwise, errTwo.Error()}
+	return []string{atLimit, passedBusy, noAnswer, closingStill, failedOtherwise, errTwo.Error()}
 }
 
 // failedOtherwise is the detail of a row that failed by no rule.

@@ -143,7 +143,8 @@ var shopMutants = []Mutant{
 				"Requested: p.Lines[0].Quantity}}}\n	}\n" +
 				"	return s.counted(placed, sure(&ticket, err))\n"}}, commitAtOnce...)},
 	{"page-fails-together", "a locked row fails the batch or page that meets it", []Edit{
-		{"migrations/sqldb/errors.go", "(my.Number == mysqlLockWait || my.Number == mysqlNoWait ||", "(my.Number == 0 ||"}}},
+		{"migrations/sqldb/errors.go", "(my.Number == mysqlLockWait || my.Number == mysqlNoWait ||",
+			"(my.Number == 0 ||"}}},
 	{"rest-counts-waits", "a page beside customers rests from waiting for a lock, as long as that took", []Edit{
 		{"order/lanes.go", "	if errors.Is(err, sqldb.ErrLocked) {\n		return 0\n	}\n", ""},
 		{"order/lanes.go", "min(politePause*took, mostRest)", "politePause * took"},
