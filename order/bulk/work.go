@@ -188,8 +188,8 @@ func (r *Runs) do(ctx context.Context, c *claimed) error {
 
 // Why a row was passed by.
 const (
-	atLimit = "WeChat Pay takes no more calls now; it is asked for again at the end"
-	passedBusy    = "somebody else is at it, or the database gave no answer; it is tried again at the end"
+	atLimit    = "WeChat Pay takes no more calls now; it is asked for again at the end"
+	passedBusy = "somebody else is at it, or the database gave no answer; it is tried again at the end"
 )
 
 // whyPassed is the detail of a row that was passed by.
