@@ -45,7 +45,8 @@ var unkeptFlags = map[string]string{
 	"yes": "says nothing of what is done", "output": "says nothing of what is done", dryRun: "then nothing is done",
 	"reason": "has a column", "file": "where it is written says nothing of it",
 	"token-file": "the file has a secret; its person is the actor", "card": "a bank card",
-	"url": "of the console, for a link", "metrics": "says nothing of what is done", "help": "then nothing is done",
+	"seen": "a digest of what was looked at; the count stands there",
+	"url":  "of the console, for a link", "metrics": "says nothing of what is done", "help": "then nothing is done",
 }
 
 // A verb of the shell that nobody sees in the trail is the door by which a shop is changed unseen.
