@@ -82,7 +82,7 @@ FROM order_items
 WHERE order_no > ?
 ORDER BY order_no
 LIMIT 1
-OFFSET ?`, []any{after, keysSpan}, func(rows *sql.Rows) (no string, err error) { return no, rows.Scan(&no) })
+OFFSET ?`, []any{after, keysSpan}, sqldb.Column[string])
 		if err != nil {
 			return fmt.Errorf("read the keys of SKU %s: %w", skuID, err)
 		}
@@ -96,7 +96,8 @@ JOIN orders o ON o.order_no = i.order_no
 WHERE i.order_no > ?
   AND i.order_no <= ?
   AND i.sku_id = ?`, []any{after, end, skuID}, func(rows *sql.Rows) (k requestKey, err error) {
-			return k, rows.Scan(&k.customerID, &k.requestID)
+			err = rows.Scan(&k.customerID, &k.requestID)
+			return k, err
 		})
 		if err != nil {
 			return fmt.Errorf("read the keys of SKU %s: %w", skuID, err)

@@ -288,7 +288,7 @@ WHERE task_type = ?
   AND state = 'dead'
   AND payload = ''
 ORDER BY task_key
-LIMIT ?`, []any{typ, after, limit}, func(r *sql.Rows) (key string, err error) { return key, r.Scan(&key) })
+LIMIT ?`, []any{typ, after, limit}, sqldb.Column[string])
 	if err != nil {
 		return nil, sqldb.Wrap("look for dead tasks", err)
 	}
@@ -319,7 +319,8 @@ func (f *DeadLetters) Known(ctx context.Context, typ string, keys []string) (map
 FROM failed_tasks
 WHERE task_type = ?
   AND task_key IN (`+sqldb.In(len(page))+`)`, boundedArgs(typ, page), func(r *sql.Rows) (x failedRow, err error) {
-			return x, r.Scan(&x.key, &x.state, &x.next)
+			err = r.Scan(&x.key, &x.state, &x.next)
+			return x, err
 		})
 		if err != nil {
 			return nil, sqldb.Wrap("look for failed tasks", err)
@@ -640,7 +641,10 @@ WHERE `+where+`
   AND (last_at > ? OR task_type > ? OR (task_type = ? AND task_key > ?))
 ORDER BY last_at, task_type, task_key
 LIMIT ?`, append(append([]any{}, args...), at, at, typ, typ, key, failedPage),
-			func(r *sql.Rows) (x failedRow, err error) { return x, r.Scan(&x.last, &x.typ, &x.key) })
+			func(r *sql.Rows) (x failedRow, err error) {
+				err = r.Scan(&x.last, &x.typ, &x.key)
+				return x, err
+			})
 		if err != nil {
 			return total, err
 		}

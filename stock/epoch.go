@@ -3,7 +3,6 @@ package stock
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -121,7 +120,7 @@ func (a *Admin) MoveOf(ctx context.Context, bucket, seq int64) (units int64, fou
 	moves, err := sqldb.Decided(ctx, a.db, `SELECT delta
 FROM stock_moves
 WHERE bucket_id = ?
-  AND seq = ?`, []any{bucket, seq}, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) })
+  AND seq = ?`, []any{bucket, seq}, sqldb.Column[int64])
 	if err != nil || len(moves) == 0 {
 		return 0, false, sqldb.Wrap("read a move", err)
 	}
@@ -134,7 +133,7 @@ func (a *Admin) Granted(ctx context.Context, bucket, seq int64) (int64, error) {
 FROM stock_moves
 WHERE bucket_id = ?
   AND seq <= ?
-  AND cause = 'grant'`, []any{bucket, seq}, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) })
+  AND cause = 'grant'`, []any{bucket, seq}, sqldb.Column[int64])
 	if err != nil || len(sums) == 0 {
 		return 0, sqldb.Wrap("add up the moves of a bucket", err)
 	}
@@ -150,7 +149,7 @@ func (a *Admin) Placed(ctx context.Context, orderNos []string) (map[string]bool,
 	nos, err := sqldb.Decided(ctx, a.db, `SELECT DISTINCT order_no
 FROM stock_flows
 WHERE order_no IN (`+sqldb.In(len(orderNos))+`)
-  AND kind = 'deduct'`, sqldb.Args(orderNos), func(rows *sql.Rows) (no string, err error) { return no, rows.Scan(&no) })
+  AND kind = 'deduct'`, sqldb.Args(orderNos), sqldb.Column[string])
 	if err != nil {
 		return nil, fmt.Errorf("look for orders: %w", err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -459,7 +458,7 @@ func (s *scene) pace(rate int64) {
 	s.t.Helper()
 	at, err := sqldb.Decided(s.t.Context(), s.core.db, `SELECT created_at
 FROM orders
-ORDER BY created_at`, nil, func(rows *sql.Rows) (ms int64, err error) { return ms, rows.Scan(&ms) })
+ORDER BY created_at`, nil, sqldb.Column[int64])
 	if err != nil {
 		s.t.Fatal(err)
 	}

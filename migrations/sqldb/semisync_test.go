@@ -2,7 +2,6 @@ package sqldb_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"sync"
@@ -74,7 +73,7 @@ func gone(t *testing.T, replica *servers.MariaDB, acked []string) (missing int) 
 	}
 	db := sqldbtest.Open(t, replica.DSN("shop"))
 	have := map[string]bool{}
-	ids, err := sqldb.Decided(t.Context(), db, "SELECT sku_id FROM skus", nil, scanText)
+	ids, err := sqldb.Decided(t.Context(), db, "SELECT sku_id FROM skus", nil, sqldb.Column[string])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,12 +101,6 @@ func TestSemiSyncLosesNothingAnswered(t *testing.T) {
 		t.Errorf("0 of %d answered writes are lost without it: this test would not see a loss", answered)
 	}
 	t.Logf("asynchronous: %d of %d lost", missing, answered)
-}
-
-func scanText(rows *sql.Rows) (string, error) {
-	var text string
-	err := rows.Scan(&text)
-	return text, err
 }
 
 // Whoever points orderd at a replica, or trusts one that follows when it can, is told.

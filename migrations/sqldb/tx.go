@@ -224,6 +224,14 @@ func Decided[T any](ctx context.Context, db *DB, query string, args []any,
 	return all, err
 }
 
+// Column scans a row of one column, for Decided. "return v, rows.Scan(&v)" would leave it to the compiler
+// whether v is read before it is scanned (the language's specification, "Order of evaluation").
+func Column[T any](rows *sql.Rows) (T, error) {
+	var v T
+	err := rows.Scan(&v)
+	return v, err
+}
+
 // Known reports that a query finds a row: for a repeat that looks for its own work.
 func Known(ctx context.Context, tx *Tx, query string, args ...any) (bool, error) {
 	found := false

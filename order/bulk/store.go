@@ -372,9 +372,7 @@ WHERE run_id = ?
 // Passed counts the rows that could not be done in their turn, and are asked for again at the end: Rows of RowDoing,
 // whose Detail says why.
 func (r *Runs) Passed(ctx context.Context, id string) (int64, error) {
-	n, err := sqldb.Decided(ctx, r.db, latterQuery, []any{id}, func(rows *sql.Rows) (n int64, err error) {
-		return n, rows.Scan(&n)
-	})
+	n, err := sqldb.Decided(ctx, r.db, latterQuery, []any{id}, sqldb.Column[int64])
 	if err != nil || len(n) == 0 {
 		return 0, sqldb.Wrap("count the rows of a bulk run that were passed by", err)
 	}

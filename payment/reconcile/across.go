@@ -75,7 +75,7 @@ WHERE status = 'PENDING_NEXT_DAY'
   AND pending_until <= ?
   AND id > ?
 ORDER BY id
-LIMIT ?`, []any{now, after, lookups}, func(rows *sql.Rows) (id string, err error) { return id, rows.Scan(&id) })
+LIMIT ?`, []any{now, after, lookups}, sqldb.Column[string])
 		if err == nil && len(ids) > 0 {
 			err = r.openWaited(ctx, now, ids)
 		}

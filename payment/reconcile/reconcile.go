@@ -467,7 +467,8 @@ func (g *gunzipped) Read(p []byte) (int, error) {
 func (r *Reconciler) result(ctx context.Context, u *run, totals Totals, payments, refunds Bridge) (Result, error) {
 	res := u.newResult()
 	res.Totals, res.Payments, res.Refunds = totals, payments, refunds
-	return res, r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return countOpen(ctx, tx, &res) })
+	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return countOpen(ctx, tx, &res) })
+	return res, err
 }
 
 // newResult is the result of a run with what is known before it has compared anything.
