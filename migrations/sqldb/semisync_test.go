@@ -57,7 +57,16 @@ func lost(t *testing.T, semiSync bool) (answered, missing int) {
 	if err := replica.CaughtUp(t.Context()); err != nil { // and hears nothing more
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond) // of load that only one server sees
+	if semiSync { // load that only one server sees
+		if err := primary.AwaitCommitThatWaits(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		mu.Lock()
+		have := len(acked)
+		mu.Unlock()
+		some(have + 200)
+	}
 	primary.Kill()
 	stop()
 	load.Wait()

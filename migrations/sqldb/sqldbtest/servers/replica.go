@@ -32,7 +32,7 @@ func Replicate(ctx context.Context, primary, replica *MariaDB) error {
 			return fmt.Errorf("%s: %w", one.statement, err)
 		}
 	}
-	return replica.awaitSlave(ctx, "Slave_running", "ON")
+	return replica.awaitStatus(ctx, "Slave_running", func(is string) bool { return is == "ON" })
 }
 
 // ReplicaOptions are what a server needs that replicates or is replicated, under its number. As a primary
@@ -61,12 +61,17 @@ func (m *MariaDB) CaughtUp(ctx context.Context) error {
 	})
 }
 
-// awaitSlave waits until a status variable has a value.
-func (m *MariaDB) awaitSlave(ctx context.Context, name, want string) error {
+// AwaitCommitThatWaits waits until a primary with SemiSync holds a COMMIT back that no replica has.
+func (m *MariaDB) AwaitCommitThatWaits(ctx context.Context) error {
+	return m.awaitStatus(ctx, "Rpl_semi_sync_master_wait_sessions", func(is string) bool { return is != "0" })
+}
+
+// awaitStatus waits until a status variable is as wanted.
+func (m *MariaDB) awaitStatus(ctx context.Context, name string, wanted func(is string) bool) error {
 	return m.poll(ctx, func(db *sql.DB) (bool, error) {
 		var is string
 		err := db.QueryRowContext(ctx, "SHOW GLOBAL STATUS LIKE '"+name+"'").Scan(&name, &is)
-		return is == want, err
+		return err == nil && wanted(is), err
 	})
 }
 

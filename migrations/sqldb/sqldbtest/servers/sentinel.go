@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -95,18 +94,10 @@ func (s *RedisSentinel) inStep(ctx context.Context) bool {
 // startSentinel starts one that watches a master. It keeps its settings in a file, which it
 // writes anew with what it learns.
 func startSentinel(ctx context.Context, dir, master string) (*Redis, error) {
-	server, err := find("redis-server", "valkey-server")
+	r, server, port, err := newRedis(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	addr, err := FreeAddr()
-	if err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(addr)
 	host, masterPort, _ := net.SplitHostPort(master)
 	file := filepath.Join(dir, "sentinel.conf")
 	lines := []string{"port " + port, "bind 127.0.0.1", "dir " + dir, fmt.Sprintf("requirepass %q", SentinelPassword),
@@ -118,16 +109,7 @@ func startSentinel(ctx context.Context, dir, master string) (*Redis, error) {
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	r := &Redis{child: child{dir: dir}, Addr: addr}
 	r.start = func() *exec.Cmd { return exec.Command(server, file, "--sentinel") }
-	r.ready = func(ctx context.Context) error {
-		d := net.Dialer{Timeout: time.Second}
-		conn, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	}
 	return r, r.Start(ctx)
 }
 

@@ -257,22 +257,31 @@ type Redis struct {
 // StartRedis starts a server that keeps its files in dir. Extra options come last and
 // win.
 func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, error) {
-	server, err := find("redis-server", "valkey-server")
+	r, server, port, err := newRedis(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	addr, err := FreeAddr()
-	if err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	r := &Redis{child: child{dir: dir}, Addr: addr}
 	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
 		"--appendonly", "no", "--maxmemory-policy", "noeviction"}, options...)
 	r.start = func() *exec.Cmd { return exec.Command(server, args...) }
+	return r, r.Start(ctx)
+}
+
+// newRedis makes the folder of a Redis, or of a sentinel, that is ready when it takes connections at its
+// port; how the program server is started is still to be said.
+func newRedis(dir string) (r *Redis, server, port string, err error) {
+	if server, err = find("redis-server", "valkey-server"); err != nil {
+		return nil, "", "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", "", err
+	}
+	addr, err := FreeAddr()
+	if err != nil {
+		return nil, "", "", err
+	}
+	_, port, _ = net.SplitHostPort(addr)
+	r = &Redis{child: child{dir: dir}, Addr: addr}
 	r.ready = func(ctx context.Context) error {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", r.Addr)
@@ -281,7 +290,7 @@ func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, err
 		}
 		return conn.Close()
 	}
-	return r, r.Start(ctx)
+	return r, server, port, nil
 }
 
 // URL gives the redis:// URL of the server, database 0.
