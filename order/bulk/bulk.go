@@ -210,7 +210,7 @@ func New(c Config) (*Runs, error) {
 	if c.LookEvery <= 0 {
 		c.LookEvery = lookEvery
 	}
-	return &Runs{cfg: c, db: c.DB, holder: NewID(time.Now()), rung: make(chan struct{}, 1),
+	return &Runs{cfg: c, db: c.DB, holder: NewID(c.Now()), rung: make(chan struct{}, 1),
 		passed: passed{after: map[string]int64{}}}, nil
 }
 

@@ -555,9 +555,9 @@ func TestRunsAreReadByIndex(t *testing.T) {
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, bulk.ListQuery, "~", 51)
 		sqldbtest.ReadsPageBy(t, db, "PRIMARY", false, bulk.RowsQuery, ids[3], 5, 51)
 		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.RowsInQuery, ids[3], "failed", 5, 51)
-		sqldbtest.ReadsPageBy(t, db, "ix_bulk_runs_state", false, bulk.FreeQuery, "", "x", 5, 200)
-		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.NextQuery, ids[3], "waiting", 0)
-		sqldbtest.ReadsByIndex(t, db, bulk.LatterQuery, ids[3])
+		sqldbtest.ReadsPageBy(t, db, "ix_bulk_runs_state", false, bulk.FreeQuery, "x", 5, 200)
+		sqldbtest.ReadsPageBy(t, db, "ix_bulk_rows_state", false, bulk.RowsInQuery, ids[3], "waiting", 0, 1)
+		sqldbtest.ReadsByIndex(t, db, bulk.AskedAgain, ids[3])
 		slices.Reverse(ids)
 		var listed []string
 		for cursor := ""; ; {

@@ -8,8 +8,7 @@ const (
 	RowsQuery   = rowsQuery
 	RowsInQuery = rowsInQuery
 	FreeQuery   = freeQuery
-	NextQuery   = nextQuery
-	LatterQuery = latterQuery
+	AskedAgain  = askedAgainQuery
 	HoldFor     = holdFor
 	ClosingYet  = closingStill
 	NoAnswer    = noAnswer

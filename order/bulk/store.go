@@ -191,14 +191,13 @@ WHERE id = ?
 const freeQuery = `SELECT ` + runColumns + `
 FROM bulk_runs /*! FORCE INDEX (ix_bulk_runs_state) */
 WHERE state = 'running'
-  AND id > ?
   AND (holder = ? OR held_until < ?)
 ORDER BY id
 LIMIT ?`
 
 // free gives runs that this process has or may have, the oldest first.
 func (r *Runs) free(ctx context.Context) ([]Run, error) {
-	all, err := sqldb.Decided(ctx, r.db, freeQuery, []any{"", r.holder, sqldb.Millis(r.cfg.Now()), maxPage}, scanRun)
+	all, err := sqldb.Decided(ctx, r.db, freeQuery, []any{r.holder, sqldb.Millis(r.cfg.Now()), maxPage}, scanRun)
 	return all, sqldb.Wrap("find bulk runs", err)
 }
 
@@ -207,14 +206,6 @@ type claimed struct {
 	run Run
 	row Row // its Seq is 0: there is none for this process now
 }
-
-const nextQuery = `SELECT seq, ref, version, amount_fen, state, detail
-FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
-WHERE run_id = ?
-  AND state = ?
-  AND seq > ?
-ORDER BY seq
-LIMIT 1`
 
 // claim takes the run, or keeps it, and writes that this process does its next row: those that wait, and at the end
 // those of which nobody knows what came of them. A run whose person may not do this any more is stopped.
@@ -279,7 +270,7 @@ func next(ctx context.Context, tx *sqldb.Tx, c *claimed, after int64, now time.T
 		state RowState
 		after int64
 	}{{RowWaiting, 0}, {RowDoing, after}, {RowDoing, 0}} {
-		if err := sqldb.Each(ctx, tx, nextQuery, []any{c.run.ID, string(from.state), from.after},
+		if err := sqldb.Each(ctx, tx, rowsInQuery, []any{c.run.ID, string(from.state), from.after, 1},
 			func(rows *sql.Rows) (err error) {
 				c.row, err = scanRow(rows)
 				return err
@@ -363,7 +354,7 @@ WHERE id = ?
 	}
 }
 
-const latterQuery = `SELECT COUNT(*)
+const askedAgainQuery = `SELECT COUNT(*)
 FROM bulk_rows /*! FORCE INDEX (ix_bulk_rows_state) */
 WHERE run_id = ?
   AND state = 'doing'
@@ -372,7 +363,7 @@ WHERE run_id = ?
 // Passed counts the rows that could not be done in their turn, and are asked for again at the end: Rows of RowDoing,
 // whose Detail says why.
 func (r *Runs) Passed(ctx context.Context, id string) (int64, error) {
-	n, err := sqldb.Decided(ctx, r.db, latterQuery, []any{id}, sqldb.Column[int64])
+	n, err := sqldb.Decided(ctx, r.db, askedAgainQuery, []any{id}, sqldb.Column[int64])
 	if err != nil || len(n) == 0 {
 		return 0, sqldb.Wrap("count the rows of a bulk run that were passed by", err)
 	}

@@ -325,8 +325,8 @@ func call(ctx context.Context, client *http.Client, to string, secrets [][]byte,
 	if trace := payment.TraceOf(ctx).Header(); trace != "" {
 		req.Header.Set("Traceparent", trace)
 	}
-	Headers(req.Header, secrets, id, time.Now(), body) // this machine's clock: the receiver holds it against its own
-	began := time.Now()                                // of this machine: how long it took
+	began := time.Now() // this machine's clock: the receiver holds it against its own
+	Headers(req.Header, secrets, id, began, body)
 	defer func() { r.took = time.Since(began) }()
 	res, err := client.Do(req)
 	if err != nil {
