@@ -54,6 +54,7 @@ type ImportOptions struct {
 	// Seen are the SKUs of the lines as somebody has read them by PlanImport: a line whose SKU has changed since, or
 	// is not among them, is passed by and is in the report. nil: whatever is there.
 	Seen     []Seen
+	seen     map[string]Seen       // Seen by their SKUs, made by Import
 	Progress func(done, total int) // called after every transaction, in lines; may be nil
 }
 
@@ -113,6 +114,7 @@ func (a *Admin) Import(ctx context.Context, r io.Reader, o ImportOptions) (Impor
 		return report, nil
 	}
 	ref := importRef(file)
+	o.seen = seenByID(o.Seen)
 	var locked []error
 	for batch := range slices.Chunk(lines, importLines) {
 		err := a.importPart(ctx, batch, o, ref, func(part ImportReport) {

@@ -118,15 +118,11 @@ func seen(s *SKU) Seen { return Seen{SkuID: s.SkuID, Version: s.Version, Units: 
 // whatever has been sold since; what it is set to is not.
 func (o *ImportOptions) asSeen(batch []importLine, shelf map[string]*SKU, before map[string]bool) (
 	still []importLine, changed []int) {
-	if o.Seen == nil {
+	if o.seen == nil {
 		return batch, nil
 	}
-	read := make(map[string]Seen, len(o.Seen))
-	for _, s := range o.Seen {
-		read[s.SkuID] = s
-	}
 	for _, l := range batch {
-		was, known := read[l.SkuID]
+		was, known := o.seen[l.SkuID]
 		now := Seen{SkuID: l.SkuID}
 		if sku := shelf[l.SkuID]; sku != nil {
 			now = seen(sku)
@@ -139,6 +135,18 @@ func (o *ImportOptions) asSeen(batch []importLine, shelf map[string]*SKU, before
 		}
 	}
 	return still, changed
+}
+
+// seenByID gives what was seen by its SKUs; nil for nil.
+func seenByID(all []Seen) map[string]Seen {
+	if all == nil {
+		return nil
+	}
+	read := make(map[string]Seen, len(all))
+	for _, s := range all {
+		read[s.SkuID] = s
+	}
+	return read
 }
 
 // kind is that of the flows of an import.

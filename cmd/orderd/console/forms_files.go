@@ -64,10 +64,7 @@ func (c *console) readImport(ctx echo.Context) (f importForm, err error) {
 			f.file, f.apply = text, true
 			return nil
 		}},
-		provePassword: {most: maxPassword, take: func(text []byte) error {
-			f.password = string(text)
-			return nil
-		}},
+		provePassword: textField(maxPassword, &f.password),
 	})
 	return f, err
 }
@@ -80,6 +77,14 @@ const fieldAgain = "again"
 type formField struct {
 	most int64
 	take func(text []byte) error
+}
+
+// textField is one whose text is wanted as it is.
+func textField(most int64, into *string) formField {
+	return formField{most: most, take: func(text []byte) error {
+		*into = string(text)
+		return nil
+	}}
 }
 
 // readFileForm reads a form with a file, multipart/form-data, whose fields are held in memory: it has at most so many

@@ -189,17 +189,8 @@ func (c *console) importStart(ctx echo.Context) *stockImportView {
 // readStockForm reads the form, multipart/form-data: a file has no other way. again says that the file was looked at
 // and shall be done.
 func readStockForm(ctx echo.Context) (f stockImport, again bool, password string, err error) {
-	text := func(into *string) formField {
-		return formField{most: maxField, take: func(text []byte) error {
-			*into = string(text)
-			return nil
-		}}
-	}
 	err = readFileForm(ctx, maxStockImport, "csv", map[string]formField{
-		"csv": {most: maxStockFile, take: func(text []byte) error {
-			f.CSV = string(text)
-			return nil
-		}},
+		"csv": textField(maxStockFile, &f.CSV),
 		fieldAgain: {most: maxStockFile, take: func(text []byte) error {
 			f.CSV, again = string(text), true
 			return nil
@@ -210,11 +201,8 @@ func readStockForm(ctx echo.Context) (f stockImport, again bool, password string
 			}
 			return nil
 		}},
-		"mode": text((*string)(&f.Mode)), "reason": text(&f.Reason),
-		provePassword: {most: maxPassword, take: func(text []byte) error {
-			password = string(text)
-			return nil
-		}},
+		"mode": textField(maxField, (*string)(&f.Mode)), "reason": textField(maxField, &f.Reason),
+		provePassword: textField(maxPassword, &password),
 	})
 	return f, again, password, err
 }
@@ -292,11 +280,7 @@ func (c *console) importSays(ctx echo.Context, v *stockImportView, err error) er
 		return err
 	}
 	for _, f := range failure.Fields {
-		said := f.Detail
-		if languageOf(ctx.Request()) == zh {
-			said = orderhttp.InChinese(said)
-		}
-		v.Wrong = append(v.Wrong, said)
+		v.Wrong = append(v.Wrong, languageOf(ctx.Request()).says(f.Detail))
 	}
 	return nil
 }
