@@ -180,26 +180,9 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err != nil {
 		return misconfigured(err)
 	}
-	// This machine's clock, not the database's: WeChat Pay compares a signature's time
-	// with the world's.
-	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
-	gc.Signature, gc.Tried = sh.wechatSignature, sh.wechatTried
-	gc.Alarm = func(what, detail string) {
-		detail = inSettings(detail)
-		log.Error("alarm", "what", what, "detail", detail)
-		if sh.observe != nil {
-			sh.observe.Alarm(what, "", detail)
-		}
+	if err := c.startGateway(s, sh, &gc, log); err != nil {
+		return err
 	}
-	// Not below a second: then a loaded test machine would time calls out that the
-	// simulator has answered.
-	if s.Pace > 1 && gc.Timeout == 0 {
-		gc.Timeout = max(usualTimeout/time.Duration(s.Pace), time.Second)
-	}
-	if c.gateway, err = wechat.New(gc); err != nil {
-		return misconfigured(errors.New(inSettings(err.Error())))
-	}
-	c.close = append(c.close, c.gateway.CloseIdleConnections)
 	if err := c.startShipping(s, gc.AppID, cmp.Or(sh.simAddr, s.SimAddr), sh.observe, log); err != nil {
 		return err
 	}
@@ -230,6 +213,32 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 		},
 	})
 	return err
+}
+
+// startGateway makes the client of WeChat Pay, and completes what it is configured with.
+func (c *core) startGateway(s *settings, sh shape, gc *wechat.Config, log *slog.Logger) error {
+	// This machine's clock, not the database's: WeChat Pay compares a signature's time
+	// with the world's.
+	gc.Now, gc.Log, gc.Observe, gc.Timeout = time.Now, log, sh.wechatObserve, sh.gatewayTimeout
+	gc.Signature, gc.Tried = sh.wechatSignature, sh.wechatTried
+	gc.Alarm = func(what, detail string) {
+		detail = inSettings(detail)
+		log.Error("alarm", "what", what, "detail", detail)
+		if sh.observe != nil {
+			sh.observe.Alarm(what, "", detail)
+		}
+	}
+	// Not below a second: then a loaded test machine would time calls out that the
+	// simulator has answered.
+	if s.Pace > 1 && gc.Timeout == 0 {
+		gc.Timeout = max(usualTimeout/time.Duration(s.Pace), time.Second)
+	}
+	var err error
+	if c.gateway, err = wechat.New(*gc); err != nil {
+		return misconfigured(errors.New(inSettings(err.Error())))
+	}
+	c.close = append(c.close, c.gateway.CloseIdleConnections)
+	return nil
 }
 
 // orderConfig is what package order is given: the merchant, the settings, and what sh
