@@ -136,6 +136,8 @@ var (
 	// mini program, or its money went back.
 	ErrNotOwed = errors.New("this order has no shipment to report: it is not paid in the mini program, " +
 		"or its money went back")
+	// ErrVersion: Put.IfVersion is not the shipment's: somebody has said something else since it was read.
+	ErrVersion = errors.New("what was sent has been changed since it was read; read it again")
 	// ErrReshipped: WeChat has a second content already, and takes no third.
 	ErrReshipped = errors.New("what was sent has been replaced once already; WeChat takes no second replacement")
 )
@@ -296,12 +298,15 @@ type Put struct {
 	OrderNo string
 	Content Content
 	By      string
+	// IfVersion is the version of the shipment that was read, nil for whichever is there: of two who say what was sent,
+	// the later one has seen what the earlier one said.
+	IfVersion *int64
 }
 
 // Put stores what was sent for an order; a worker reports it. The same content again is
 // the same shipment, and changes nothing. Another content replaces one that WeChat does
 // not have yet, goes on with one that is partial, and once replaces one that is whole or
-// goes another way. Errors: *InvalidError, ErrNotOwed, ErrReshipped.
+// goes another way. Errors: *InvalidError, ErrNotOwed, ErrReshipped, ErrVersion.
 func (s *Service) Put(ctx context.Context, p Put) (Shipment, error) {
 	if err := p.Content.Check(); err != nil {
 		return Shipment{}, err
@@ -341,6 +346,8 @@ func (s *Service) put(ctx context.Context, tx *sqldb.Tx, p Put, content string) 
 		return r.Shipment, nil
 	case r.State == StateVoid:
 		return Shipment{}, ErrNotOwed
+	case p.IfVersion != nil && *p.IfVersion != r.Version:
+		return Shipment{}, ErrVersion
 	case again && r.reships >= maxReships:
 		return Shipment{}, ErrReshipped
 	}

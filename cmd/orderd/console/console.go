@@ -291,6 +291,8 @@ var parameters = map[string][]string{
 	uiBooks:                                     {"month"},
 	uiBooks + ".csv":                            {"month"},
 	uiBooks + ".xlsx":                           {"month"},
+	uiBooks + "/:id/day.csv":                    differenceParameters,
+	uiBooks + "/:id/day.xlsx":                   differenceParameters,
 	uiBooks + "/:id":                            append(slices.Clone(differenceParameters), "across"),
 	uiDiffs:                                     differenceParameters,
 	"/login":                                    {"next"},
@@ -411,7 +413,7 @@ func longer(ctx echo.Context) bool {
 		path == uiSKUs+"/import" || strings.HasPrefix(path, "/admin/v1/stock/import") ||
 		strings.HasSuffix(path, "/differences") ||
 		(path == "/admin/v1/orders" || path == bulkAPI+"/:id/rows") && file ||
-		strings.HasPrefix(path, uiOrders+".") || path == uiBulk+"/:id/rows.csv" || path == "/ui/trail.csv"
+		strings.HasPrefix(path, uiOrders+".") || strings.HasPrefix(path, uiBooks+"/:id/day.") || path == uiBulk+"/:id/rows.csv" || path == "/ui/trail.csv"
 }
 
 // guard wants a token of the role, or a browser that is signed in as somebody of the role: 401
@@ -627,13 +629,16 @@ func decodeReasoned(ctx echo.Context, into any, reason *string) error {
 // version reads If-Match: "v7" gives 7. No header is IF_MATCH_REQUIRED (428, RFC 6585),
 // and one that is no version of ours, or a list, is VERSION_MISMATCH: it cannot be the
 // version that is there.
-func version(ctx echo.Context) (int64, error) {
+func version(ctx echo.Context) (int64, error) { return versionFrom(ctx, 1) }
+
+// versionFrom is version of what begins at another one than 1.
+func versionFrom(ctx echo.Context, least int64) (int64, error) {
 	header := strings.Join(ctx.Request().Header.Values("If-Match"), ", ")
 	if header == "" {
 		return 0, &orderhttp.Failure{Code: orderhttp.CodeIfMatchRequired}
 	}
 	v, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(header, `"v`), `"`), 10, 64)
-	if err != nil || v < 1 || header != etag(v) {
+	if err != nil || v < least || header != etag(v) {
 		return 0, &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch}
 	}
 	return v, nil

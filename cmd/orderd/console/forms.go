@@ -137,12 +137,13 @@ type input struct {
 	Need                     bool
 	Most                     int
 	Choices                  []choice
+	Typed                    lines // what was typed, where something else is there now; else ""
 }
 
 // Text is what the field has, line by line where it may have several. A browser ends lines by two characters, and
 // what was pasted from a sheet has tabs between its cells: neither is to be seen.
 func (i input) Text() lines {
-	return lines(strings.NewReplacer("\r\n", "\n", "\t", ",").Replace(i.Value))
+	return lines(withCommas(i.Value))
 }
 
 // actView is the page of an act.
@@ -259,6 +260,10 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 		if given && (value == "" || f.name == fieldKey || f.kind != asHidden && !v.Changed) {
 			value = typed
 		}
+		before := lines("")
+		if given && v.Changed && f.shown() && strings.TrimSpace(typed) != strings.TrimSpace(value) {
+			before = lines(withCommas(typed))
+		}
 		if f.kind == asCount && (sent == nil || v.Changed) || f.kind == asSecret {
 			value = ""
 		}
@@ -267,9 +272,19 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 			most = bounds.Reason.Most
 		}
 		v.Inputs = append(v.Inputs, input{Name: f.name, Kind: string(f.kind), Value: value, Label: f.label,
-			Need: f.need, Most: most, Choices: s.choices[f.name]})
+			Need: f.need, Most: most, Choices: s.choices[f.name], Typed: before})
 	}
 	return v
+}
+
+// shown reports that what is typed into a field may be shown as a text.
+func (f *field) shown() bool {
+	switch f.kind {
+	case asHidden, asSecret, asCount, asCheck, asYesNo, asChoice:
+		return false
+	case asText, asReason, asWhole, asYuan, asTime, asLong:
+	}
+	return true
 }
 
 // changed reports that what an act is about is not any more what the person has read: a hidden field, such as the

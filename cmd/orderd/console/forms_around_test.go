@@ -58,7 +58,7 @@ func TestAStaleFormShowsWhatIsThereNow(t *testing.T) {
 			"reason", "涨价")
 		page := w.Body.String()
 		if w.Code < 400 || !strings.Contains(page, "在您填写期间已有变化") || hidden(t, page, "price.total") != "7.77" ||
-			!strings.Contains(page, "涨价") {
+			!strings.Contains(page, "涨价") || !strings.Contains(page, "您填写的是：</span><samp>1.50<") {
 			t.Errorf("%d %.400s", w.Code, page)
 		}
 	}

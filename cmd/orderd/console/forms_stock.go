@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -177,7 +178,8 @@ func (c *console) shipActs() []act {
 		show: c.shipSubject, body: shipBody, fields: []field{{name: "way", kind: asChoice, need: true},
 			{name: "carrier", kind: asText, most: 64}, {name: "number", kind: asText, most: 64},
 			{name: "goods", kind: asText, need: true, most: 120}, {name: "contact", kind: asText, most: 32},
-			{name: "more", kind: asLong, most: shipping.MaxParcels * 256}, {name: "partial", kind: asCheck}}}}
+			{name: "more", kind: asLong, most: shipping.MaxParcels * 256}, {name: "partial", kind: asCheck},
+			withVersion}}}
 }
 
 // shipSubject is an order whose goods are sent.
@@ -194,6 +196,7 @@ func (c *console) shipSubject(ctx echo.Context) (subject, error) {
 		s.off = "off.ship"
 	}
 	s.back, s.values = "/ui/shipments", shipValues(&sent.Content)
+	s.values[fieldVersion] = strconv.FormatInt(sent.Version, 10) // 0 while nothing was said
 	s.choices = map[string][]choice{"way": {{"express", "way.express"}, {"city", "way.city"},
 		{"virtual", "way.virtual"}, {"pickup", "way.pickup"}}}
 	return s, nil
@@ -207,7 +210,8 @@ func shipValues(c *shipping.Content) map[string]string {
 			v["carrier"], v["number"], v["goods"], v["contact"] = p.Carrier, p.Number, p.Goods, p.Contact
 			continue
 		}
-		v["more"] += strings.TrimRight(strings.Join([]string{p.Carrier, p.Number, p.Goods, p.Contact}, ","), ",") + "\n"
+		v["more"] += strings.TrimRight(inMarks(p.Carrier)+","+inMarks(p.Number)+","+inMarks(p.Goods)+","+
+			inMarks(p.Contact), ",") + "\n"
 	}
 	return v
 }
@@ -221,18 +225,74 @@ func shipBody(_ *subject, form map[string]string) (map[string]any, error) {
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		parts := strings.FieldsFunc(strings.TrimRight(line, "\r\n"), func(r rune) bool {
-			return strings.ContainsRune(",，\t", r)
-		})
+		parts := cells(line)
 		if len(parts) < 2 || len(parts) > len(first) {
 			return nil, invalid("#/more", bounds.CodeFormat, "a line has carrier, number, goods and telephone, with "+
-				"commas between; the last two may be left out")
+				"commas between; the last two may be left out, and goods with a comma stand in quotation marks")
 		}
 		next := first
-		copy(next[:], parts)
+		for i, text := range parts {
+			next[i] = cmp.Or(strings.TrimSpace(text), first[i])
+		}
 		parcels = append(parcels, parcelOf(next))
 	}
 	return map[string]any{"way": form["way"], "parcels": parcels, "partial": form["partial"] != ""}, nil
+}
+
+// cellEnds are what stands between the cells of a line of parcels.
+const cellEnds = ",，\t"
+
+// cells are what a line of parcels has between its commas, or between its tabs where it comes from a sheet: a comma is
+// then one of the text. A text in quotation marks has commas of its own, and a mark where two of them stand.
+func cells(line string) []string {
+	line, ends := strings.Trim(line, cellEnds+" \r\n"), cellEnds
+	if strings.Contains(line, "\t") {
+		ends = "\t"
+	}
+	var all []string
+	cell, in, closed := "", false, false // in marks; closed just now
+	for _, r := range line {
+		switch {
+		case r == '"' && !in && (closed || strings.TrimSpace(cell) == ""):
+			if closed { // the second of two
+				cell += `"`
+			}
+			in, closed = true, false
+		case r == '"' && in:
+			in, closed = false, true
+		case !in && strings.ContainsRune(ends, r):
+			all, cell, closed = append(all, cell), "", false
+		default:
+			cell, closed = cell+string(r), false
+		}
+	}
+	return append(all, cell)
+}
+
+// inMarks is a text as a cell of a line of parcels.
+func inMarks(text string) string {
+	if !strings.ContainsAny(text, cellEnds+`"`) {
+		return text
+	}
+	return `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
+}
+
+// withCommas is what was pasted from a sheet, with a comma for each tab between its cells.
+func withCommas(text string) string {
+	var all strings.Builder
+	for line := range strings.Lines(strings.ReplaceAll(text, "\r\n", "\n")) {
+		if parts := strings.Split(line, "\t"); len(parts) > 1 {
+			for i, p := range parts {
+				if !strings.HasPrefix(p, `"`) { // a sheet marks what needs it for itself
+					end := p[len(strings.TrimRight(p, "\n")):]
+					parts[i] = inMarks(strings.TrimRight(p, "\n")) + end
+				}
+			}
+			line = strings.Join(parts, ",")
+		}
+		all.WriteString(line)
+	}
+	return all.String()
 }
 
 // parcelOf is a parcel in JSON: its carrier, number, goods and contact.

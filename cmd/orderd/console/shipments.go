@@ -101,11 +101,18 @@ func (c *console) getShipment(ctx echo.Context) error {
 	if !ok {
 		return fail(orderhttp.CodeNotFound, "No shipment is owed for this order, or nothing was sent for it.")
 	}
-	return ctx.JSON(http.StatusOK, c.viewShipment(&s))
+	return c.showShipment(ctx, http.StatusOK, &s)
+}
+
+// showShipment answers with a shipment and its version as ETag.
+func (c *console) showShipment(ctx echo.Context, status int, s *shipping.Shipment) error {
+	ctx.Response().Header().Set("ETag", etag(s.Version))
+	return ctx.JSON(status, c.viewShipment(s))
 }
 
 // putShipment is POST /admin/v1/orders/:no/shipment: what was sent. The same again is the
-// same; 202, because WeChat is told after it.
+// same; 202, because WeChat is told after it. It needs no If-Match: a shop's own system says what it knows. One that
+// is sent must be the shipment's version, "v0" while nothing was said.
 func (c *console) putShipment(ctx echo.Context) error {
 	var body struct {
 		Way     string            `json:"way"`
@@ -115,8 +122,16 @@ func (c *console) putShipment(ctx echo.Context) error {
 	if err := decode(ctx, &body); err != nil {
 		return err
 	}
-	s, err := c.Shipments.Put(ctx.Request().Context(), shipping.Put{OrderNo: ctx.Param("no"), By: operator(ctx),
-		Content: shipping.Content{Way: shipping.ParseWay(body.Way), Parcels: body.Parcels, Partial: body.Partial}})
+	put := shipping.Put{OrderNo: ctx.Param("no"), By: operator(ctx), Content: shipping.Content{
+		Way: shipping.ParseWay(body.Way), Parcels: body.Parcels, Partial: body.Partial}}
+	if ctx.Request().Header.Get("If-Match") != "" {
+		v, err := versionFrom(ctx, 0)
+		if err != nil {
+			return err
+		}
+		put.IfVersion = &v
+	}
+	s, err := c.Shipments.Put(ctx.Request().Context(), put)
 	var bad *shipping.InvalidError
 	switch {
 	case errors.As(err, &bad):
@@ -124,10 +139,13 @@ func (c *console) putShipment(ctx echo.Context) error {
 		return invalid(pointer, bounds.CodeFormat, bad.Why)
 	case errors.Is(err, shipping.ErrNotOwed), errors.Is(err, shipping.ErrReshipped):
 		return fail(orderhttp.CodeShipmentNotPossible, err.Error())
+	case errors.Is(err, shipping.ErrVersion):
+		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{
+			En: "What was sent has been changed since it was read.", Zh: "发货信息已被他人修改。"}}
 	case err != nil:
 		return err
 	}
-	return ctx.JSON(http.StatusAccepted, c.viewShipment(&s))
+	return c.showShipment(ctx, http.StatusAccepted, &s)
 }
 
 // shipmentsPage is GET /ui/shipments: what nobody has sent, what WeChat refuses and what

@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,7 +83,11 @@ func TestSeveralParcelsAreSentByAForm(t *testing.T) {
 	b := d.browser(t, "li", Operator)
 	path := "/ui/orders/" + no + "/ship"
 	send := func(more string) []string {
-		return []string{"way", "express", "carrier", "YTO", "number", "YT1", "goods", "杯子", "more", more}
+		sent, _, err := ships(t, d).Find(t.Context(), no)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []string{"version", fmt.Sprint(sent.Version), "way", "express", "carrier", "YTO", "number", "YT1", "goods", "杯子", "more", more}
 	}
 	want(t, b.post(path, send("YTO")...), 422, "每行为")
 	want(t, b.post(path, send("YTO,YT2,a,189****1234,x")...), 422, "每行为")
@@ -99,6 +104,76 @@ func TestSeveralParcelsAreSentByAForm(t *testing.T) {
 	for _, text := range []string{`value="YT1"`, "YTO,YT2,杯子\nSF,SF3,灯,189****1234\nZTO,Z4,杯子"} {
 		if !strings.Contains(page, text) {
 			t.Errorf("the form does not have %q", text)
+		}
+	}
+}
+
+// Two people have the form open: the parcels of the one who was first are in nobody's hand if the other's replace them
+// without a word. Who was second is told, sees both, and may send theirs once more.
+func TestTheSecondOfTwoShippersIsTold(t *testing.T) {
+	d, no := newShippingDesk(t)
+	li, wang := d.browser(t, "li", Operator), d.browser(t, "wang", Operator)
+	path := "/ui/orders/" + no + "/ship"
+	version := hidden(t, wang.get(path).Body.String(), "version")
+	send := func(goods string) []string {
+		return []string{"version", version, "way", "express", "carrier", "YTO", "number", "YT1", "goods", goods, "more",
+			"YTO\tYT2\tpots, blue"}
+	}
+	leads(t, li.post(path, send("a mug")...), "/ui/shipments")
+	leads(t, li.post(path, send("a mug")...), "/ui/shipments") // pressed twice: it is the same
+	w := wang.post(path, send("a lamp")...)
+	want(t, w, 412, "发货信息已被他人修改")
+	page := w.Body.String()
+	if hidden(t, page, "goods") != "a mug" || !strings.Contains(page, "在您填写期间已有变化") ||
+		!strings.Contains(page, "<samp>a lamp</samp>") {
+		t.Errorf("%s", page)
+	}
+	if sent, _, err := ships(t, d).Find(t.Context(), no); err != nil || sent.Content.Parcels[0].Goods != "a mug" {
+		t.Fatalf("%+v %v", sent, err)
+	}
+	version = hidden(t, page, "version")
+	leads(t, wang.post(path, send("a lamp")...), "/ui/shipments")
+	one := "/admin/v1/orders/" + no + "/shipment"
+	body := `{"way":"express","parcels":[{"carrier":"YTO","number":"YT9","goods":"a pan"}]}`
+	want(t, d.ask(Operator, "POST", one, body, "If-Match", `"v1"`), 412, "VERSION_MISMATCH")
+	want(t, d.ask(Operator, "POST", one, body, "If-Match", "1"), 412, "VERSION_MISMATCH")
+	w = d.ask(Operator, "POST", one, body, "If-Match", d.ask(Viewer, "GET", one, "").Header().Get("ETag"))
+	if want(t, w, 202, "a pan"); w.Header().Get("ETag") != `"v3"` {
+		t.Errorf("%v", w.Header())
+	}
+}
+
+// What is in a parcel may have commas and quotation marks: a form that is opened and sent again must not make other
+// parcels of them.
+func TestParcelsWithCommasComeBackAsTheyWere(t *testing.T) {
+	first := [4]string{"YTO", "YT1", "杯子", ""}
+	for _, goods := range []string{"cups, blue", "杯，蓝", `5" pan`, `"a", "b"`, `"`, "x,", ",x", "“灯”", "plain", `a ""`} {
+		c := shipping.Content{Way: shipping.Express, Parcels: []shipping.Parcel{{Carrier: "YTO", Number: "YT1",
+			Goods: "杯子"}, {Carrier: "SF", Number: "SF2", Goods: goods, Contact: "189****1234"}, {Carrier: "ZTO",
+			Number: "Z3", Goods: goods}}}
+		more := shipValues(&c)["more"]
+		for n, line := range strings.Split(strings.TrimSpace(string(input{Value: more}.Text())), "\n") {
+			want := []string{"ZTO", "Z3", goods}
+			if n == 0 {
+				want = []string{"SF", "SF2", goods, "189****1234"}
+			}
+			if got := cells(line); !slices.Equal(got, want) {
+				t.Errorf("%q is %q, want %q", line, got, want)
+			}
+		}
+	}
+	for line, want := range map[string]string{"SF\tSF3\tcups, blue\t189****1234": "SF|SF3|cups, blue|189****1234",
+		"SF,SF3,,189****1234": "SF|SF3|杯子|189****1234"} {
+		for _, line := range []string{line, string(input{Value: line}.Text())} {
+			body, err := shipBody(nil, map[string]string{"carrier": first[0], "number": first[1], "goods": first[2],
+				"more": line})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, _ := body["parcels"].([]any)[1].(map[string]any)
+			if got := fmt.Sprintf("%v|%v|%v|%v", p["carrier"], p["number"], p["goods"], p["contact"]); got != want {
+				t.Errorf("%q is %s", line, got)
+			}
 		}
 	}
 }
