@@ -282,6 +282,8 @@ var access = map[string]string{
 	"admin GET /ui/refunds":                               viewer,
 	"admin GET /ui/reconciliations":                       finance,
 	"admin GET /ui/reconciliations/:id":                   finance,
+	"admin GET /ui/reconciliations/:id/day.csv":           finance,
+	"admin GET /ui/reconciliations/:id/day.xlsx":          finance,
 	"admin GET /ui/reconciliations.csv":                   finance,
 	"admin GET /ui/reconciliations.xlsx":                  finance,
 	"admin GET /ui/differences":                           finance,

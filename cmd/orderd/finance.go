@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,15 +70,16 @@ func (c *reconcileMonth) write(t *terminal, m *reconcile.Month) error {
 	return output{Output: c.Output}.show(t, console.ViewMonth(m), func(w io.Writer) {
 		screen.Printf(w, "DAY\tSTATE\tPAID\tREFUNDED\tBILL\tOURS\tFEES\tNET\tOPEN\tPENDING\tCLOSED\n")
 		line := func(day, state string, f *reconcile.Figures, closed string) {
-			if f == nil {
-				screen.Printf(w, "%s\t%s\t\t\t\t\t\t\t\t\t%s\n", day, state, closed)
-				return
-			}
 			screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", day, state, f.PaidFen, f.RefundFen,
 				f.BillFen(), f.OursFen(), f.Fees(), f.Net(), f.Open, f.Pending, closed)
 		}
 		for i := range m.Days {
 			d := &m.Days[i]
+			if d.Figures == nil {
+				screen.Printf(w, "%s\t%s\t\t\t\t\t\t\t%s\t%s\t%s\n", d.Date, d.State, orNone(d.Open),
+					orNone(d.Pending), closedBy(d.Closing))
+				continue
+			}
 			line(d.Date, string(d.State), d.Figures, closedBy(d.Closing))
 		}
 		state := "SUM"
@@ -90,6 +92,14 @@ func (c *reconcileMonth) write(t *terminal, m *reconcile.Month) error {
 		}
 		line(m.Month, state, &m.Sums, closed)
 	})
+}
+
+// orNone prints a number, and nothing for 0.
+func orNone(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // closedBy says who closed a day, and whether that still holds.

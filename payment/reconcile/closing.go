@@ -2,14 +2,18 @@ package reconcile
 
 import (
 	"cmp"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -139,12 +143,9 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 	if err != nil {
 		return Closing{}, err
 	}
-	bill, err := r.billSum(ctx, &s) // outside of the transaction: a bill may be large
-	if err != nil {
-		return Closing{}, err
-	}
 	c := Closing{Date: q.Date, Who: bounds.Operator.Cut(q.Cause.ActorID), How: q.Cause.Type, Why: q.Reason,
 		At: r.cfg.Now().UTC().Truncate(time.Millisecond), SHA1: s.SHA1}
+	bill := billSum{sha1: s.SHA1}
 	for range closeTries {
 		now := &made{Closing: c}
 		err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -153,6 +154,11 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 		})
 		if err != nil || now.stands {
 			return now.Closing, err
+		}
+		if bill.sha256 == "" { // outside of the transaction: a bill may be large
+			if bill, err = r.billToKeep(ctx, &s); err != nil {
+				return c, err
+			}
 		}
 		made, err := r.makeProof(ctx, c, day, bill)
 		switch {
@@ -174,7 +180,8 @@ func (r *Reconciler) CloseDay(ctx context.Context, q CloseDay) (Closing, error) 
 	return c, fmt.Errorf("%w: it changes at this moment; try once more", ErrNotClosable)
 }
 
-// Closable says whether CloseDay would succeed now, by the same rule: nil, or its error. Pages offer what it allows.
+// Closable says whether CloseDay would succeed now, by the same rule: nil, or its error. Pages offer what it allows. It
+// does not read the stored bill, which may be large: what is damaged within its pieces CloseDay alone finds.
 func (r *Reconciler) Closable(ctx context.Context, date string) error {
 	day, err := dayStart(date)
 	if err != nil {
@@ -268,6 +275,9 @@ func (r *Reconciler) toClose(ctx context.Context, tx *sqldb.Tx, m *made, day tim
 		return st, err
 	}
 	if err := closable(&st.Stored, now[m.Date], day, bill); err != nil {
+		return st, err
+	}
+	if err := billIsWhole(ctx, tx, &st.Stored); err != nil {
 		return st, err
 	}
 	if m.found, err = foundOf(st.Result, now[m.Date]); err != nil {
@@ -462,6 +472,54 @@ ORDER BY c.seq`, []any{date}, func(rows *sql.Rows) error {
 		return err
 	})
 	return all, err
+}
+
+// billIsWhole refuses a day whose stored bill lacks a piece, or its end: its proof could not have it. It reads one
+// piece, whatever the bill's size.
+func billIsWhole(ctx context.Context, tx *sqldb.Tx, s *Stored) error {
+	if s.SHA1 == "" {
+		return nil
+	}
+	var size, chunks, found int64
+	var end []byte
+	err := tx.QueryRowContext(ctx, `SELECT b.size_bytes, b.chunks, COALESCE(SUBSTR(c.body, -4), ''), (
+  SELECT COUNT(*)
+  FROM bill_chunks e
+  WHERE e.bill_date = b.bill_date
+    AND e.bill_type = b.bill_type
+    AND e.sha1 = b.sha1)
+FROM bill_files b
+LEFT JOIN bill_chunks c ON c.bill_date = b.bill_date AND c.bill_type = b.bill_type AND c.sha1 = b.sha1
+  AND c.seq = b.chunks - 1
+WHERE b.bill_date = ?
+  AND b.bill_type = ?
+  AND b.sha1 = ?`, s.Date, string(s.Type), s.SHA1).Scan(&size, &chunks, &end, &found)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return errBillDamaged
+	case err != nil:
+		return fmt.Errorf("look for the stored bill: %w", err)
+	case found != chunks, len(end) == gzipSize && int64(binary.LittleEndian.Uint32(end)) != size&math.MaxUint32:
+		return errBillDamaged
+	}
+	return nil
+}
+
+// gzipSize is how many bytes a gzip file ends with that say how large its content is (RFC 1952, 2.3.1).
+const gzipSize = 4
+
+// errBillDamaged: the proof of a day cannot have its bill.
+var errBillDamaged = fmt.Errorf("%w: its stored bill is damaged: put bill_files and bill_chunks of the day back from "+
+	"a backup ('orderd verify' names them)", ErrNotClosable)
+
+// billToKeep is billSum of a bill that goes into a proof: errBillDamaged for one that cannot be read to its end.
+func (r *Reconciler) billToKeep(ctx context.Context, s *Stored) (billSum, error) {
+	bill, err := r.billSum(ctx, s)
+	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, io.EOF) || errors.As(err, new(flate.CorruptInputError)) {
+		return bill, errBillDamaged
+	}
+	return bill, err
 }
 
 // billSum is a bill by its two hashes; without a bill both are "".

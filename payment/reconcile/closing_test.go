@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/payment"
 	"orderd/payment/reconcile"
@@ -44,6 +46,46 @@ func (d *desk) zipped(t *testing.T, date string, seq int64) []byte {
 		t.Fatal(date, err)
 	}
 	return b.Bytes()
+}
+
+// A day that is shown as one to be closed, and then cannot be, is asked about by whoever has the month to close: a
+// stored bill that is not whole is seen before, and said alike.
+func TestADayWithADamagedBillIsNotClosable(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.bills.bills[day] = billOf(payRow(d.paid(t)))
+		d.Clock.Advance(24 * time.Hour)
+		d.run(t, day)
+		var body []byte
+		if err := d.DB.Decide(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			return tx.QueryRowContext(ctx, `SELECT body FROM bill_chunks WHERE seq = 0`).Scan(&body)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		refused := func(what string, seen bool) {
+			t.Helper()
+			_, err := d.CloseDay(t.Context(), reconcile.CloseDay{Date: day, Reason: "x", Cause: fin})
+			if !errors.Is(err, reconcile.ErrNotClosable) || !strings.Contains(err.Error(), "stored bill is damaged") {
+				t.Errorf("%s: %v", what, err)
+			}
+			if told := d.Closable(t.Context(), day); (told != nil) != seen || seen && told.Error() != err.Error() {
+				t.Errorf("%s: said to be %v, and is %v", what, told, err)
+			}
+		}
+		put := `UPDATE bill_chunks SET body = ? WHERE seq = 0`
+		d.hand(t, put, body[:len(body)-9])
+		refused("without its end", true)
+		flipped := bytes.Clone(body)
+		flipped[len(flipped)/2] ^= 0xff
+		d.hand(t, put, flipped)
+		refused("another within", false) // reading it would cost a page what a large bill takes
+		d.hand(t, put, body)
+		d.hand(t, `UPDATE bill_chunks SET seq = 1 WHERE seq = 0`)
+		d.hand(t, `UPDATE bill_files SET chunks = 2 WHERE bill_date = ?`, day)
+		refused("without its first piece", true)
+		d.hand(t, `UPDATE bill_files SET chunks = 1 WHERE bill_date = ?`, day)
+		d.hand(t, `UPDATE bill_chunks SET seq = 0 WHERE seq = 1`)
+		d.closed(t, day)
+	})
 }
 
 // threeDays are three days, the bill of each of which has its payment.

@@ -88,7 +88,7 @@ func monthTable(m *Month) sheet.Table {
 		Rows: sheet.Rows(func(yield func([]sheet.Cell) bool) {
 			for i := range m.Days {
 				d := &m.Days[i]
-				row := append([]sheet.Cell{sheet.Text(d.Date), sheet.Text(string(d.State))}, figureCells(d.Figures)...)
+				row := append([]sheet.Cell{sheet.Text(d.Date), sheet.Text(string(d.State))}, dayCells(d)...)
 				var by, at, manifest string
 				if d.Closing != nil {
 					if by, at, manifest = d.Closing.Who, stamp(d.Closing.At), d.Closing.Manifest; d.Closing.Reopened {
@@ -111,6 +111,15 @@ func monthTable(m *Month) sheet.Table {
 		t.Header, t.Titles = append(t.Header, c[0]), append(t.Titles, c[1]+" "+c[0])
 	}
 	return t
+}
+
+// dayCells are the figures of a day; one without any has what is open of it alone.
+func dayCells(d *MonthDay) []sheet.Cell {
+	row := figureCells(d.Figures)
+	if d.Figures == nil && d.Open+d.Pending > 0 {
+		row[len(row)-2], row[len(row)-1] = sheet.Count(d.Open), sheet.Count(d.Pending)
+	}
+	return row
 }
 
 // figureCells are the cells of figures, empty without any. Fees and net have more places than an

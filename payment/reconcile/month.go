@@ -80,7 +80,7 @@ func places(x100000 int64) string {
 	return text[:least] + strings.TrimRight(text[least:], "0")
 }
 
-// add adds a day to a month.
+// add adds the money of a day to a month.
 func (f *Figures) add(day *Figures) {
 	f.PaidCount += day.PaidCount
 	f.PaidFen += day.PaidFen
@@ -89,8 +89,6 @@ func (f *Figures) add(day *Figures) {
 	f.OursPaidFen += day.OursPaidFen
 	f.OursRefundFen += day.OursRefundFen
 	f.FeeX100000 += day.FeeX100000
-	f.Open += day.Open
-	f.Pending += day.Pending
 }
 
 // MonthDay is a day of a month. Figures are nil without a result, and where State says that the
@@ -99,6 +97,9 @@ type MonthDay struct {
 	Date    string
 	State   DayState
 	Figures *Figures
+	// Open and Pending are the differences of all bills of the day, also where it has no figures.
+	Open    int64
+	Pending int64
 	Problem string   // of the last run
 	SHA1    string   // of the bill
 	Closing *Closing // the last one, nil for none
@@ -111,8 +112,8 @@ func (d *MonthDay) Closed() bool { return d.Closing != nil && !d.Closing.Reopene
 type Month struct {
 	Month string // YYYY-MM
 	Days  []MonthDay
-	// Sums are those of the days that have figures; Missing is how many days they lack,
-	// NotDue how many have not come or have no bill yet.
+	// Sums are those of the days that have figures, and the differences of all days: one of a day that was reconciled
+	// early is open too. Missing is how many days they lack, NotDue how many have not come or have no bill yet.
 	Sums    Figures
 	Missing int
 	NotDue  int
@@ -148,10 +149,11 @@ func (r *Reconciler) Month(ctx context.Context, month string) (Month, error) {
 	}
 	r.endWaitingIfCan(ctx)
 	var stored map[string]*Stored
+	var open map[string]*openOf
 	var closings map[string]*Closing
 	var now map[string]endings
 	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		if stored, err = storedOf(ctx, tx, from); err == nil {
+		if stored, open, err = storedOf(ctx, tx, from); err == nil {
 			closings, err = closingsOf(ctx, tx, from.AddDate(0, 0, -1), from.AddDate(0, 1, -1))
 		}
 		if err == nil && len(closings) > 0 {
@@ -166,11 +168,16 @@ func (r *Reconciler) Month(ctx context.Context, month string) (Month, error) {
 	closed := true
 	for day := from; day.Before(from.AddDate(0, 1, 0)); day = day.AddDate(0, 0, 1) {
 		d := r.monthDay(day, stored[Day(day)], !any || Day(day) < Day(first))
+		if of := open[d.Date]; of != nil {
+			d.Open, d.Pending = of.open, of.pending
+		}
 		if d.Closing = closings[Day(day)]; d.Closing != nil {
 			d.Closing.weigh(stored[Day(day)], now[Day(day)], closings[Day(day.AddDate(0, 0, -1))])
 		}
 		closed = closed && (d.State == DayBefore || d.Closed())
 		m.Days = append(m.Days, d)
+		m.Sums.Open += d.Open
+		m.Sums.Pending += d.Pending
 		switch {
 		case d.Figures != nil && !d.State.Lacks():
 			m.Sums.add(d.Figures)
@@ -250,38 +257,46 @@ WHERE status IN ('OPEN', 'PENDING_NEXT_DAY')
 GROUP BY bill_date, status`
 )
 
-// storedOf reads the bills of all transactions of a month, with what is open now.
-func storedOf(ctx context.Context, tx *sqldb.Tx, from time.Time) (map[string]*Stored, error) {
-	all := map[string]*Stored{}
+// openOf is how many differences of a day are open, and wait for the bill of another one.
+type openOf struct{ open, pending int64 }
+
+// storedOf reads the bills of all transactions of a month, and what is open now of each of its days, whether it has
+// such a bill or not.
+func storedOf(ctx context.Context, tx *sqldb.Tx, from time.Time) (map[string]*Stored, map[string]*openOf, error) {
+	all, open := map[string]*Stored{}, map[string]*openOf{}
 	days := []any{Day(from), Day(from.AddDate(0, 1, -1))}
-	err := sqldb.Each(ctx, tx, monthStatement, days, func(rows *sql.Rows) error {
-		s, err := scanStored(rows)
-		if s.Result != nil {
-			s.Result.Open, s.Result.Pending = 0, 0
+	err := sqldb.Each(ctx, tx, openStatement, days, func(rows *sql.Rows) error {
+		var day string
+		var status Status
+		var n int64
+		err := rows.Scan(&day, &status, &n)
+		if open[day] == nil {
+			open[day] = &openOf{}
 		}
-		all[s.Date] = &s
+		if status == StatusOpen {
+			open[day].open = n
+		} else {
+			open[day].pending = n
+		}
 		return err
 	})
 	if err == nil {
-		err = sqldb.Each(ctx, tx, openStatement, days, func(rows *sql.Rows) error {
-			var day string
-			var status Status
-			var n int64
-			err := rows.Scan(&day, &status, &n)
-			switch s := all[day]; {
-			case s == nil || s.Result == nil:
-			case status == StatusOpen:
-				s.Result.Open = n
-			default:
-				s.Result.Pending = n
+		err = sqldb.Each(ctx, tx, monthStatement, days, func(rows *sql.Rows) error {
+			s, err := scanStored(rows)
+			if s.Result != nil {
+				s.Result.Open, s.Result.Pending = 0, 0
+				if of := open[s.Date]; of != nil {
+					s.Result.Open, s.Result.Pending = of.open, of.pending
+				}
 			}
+			all[s.Date] = &s
 			return err
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read a month: %w", err)
+		return nil, nil, fmt.Errorf("read a month: %w", err)
 	}
-	return all, nil
+	return all, open, nil
 }
 
 // AcrossRow is a payment or a refund of ours of one day in the bill of another.

@@ -83,6 +83,31 @@ func TestAMonthShowsEveryDay(t *testing.T) {
 	})
 }
 
+// Who reconciles today before it is over finds differences: a month that says it is balanced beside them is believed.
+func TestAMonthWithAnEarlyDayThatIsOpenIsNotBalanced(t *testing.T) {
+	eachDesk(t, func(t *testing.T, d *desk) {
+		d.paid(t)
+		d.bills.bills[day] = billOf() // not all of it yet
+		d.run(t, day)                 // at noon of that day
+		m, err := d.Month(t.Context(), "2026-11")
+		x := m.Days[19]
+		if err != nil || m.Balanced() || m.Missing != 0 || m.Sums.Open != 1 || m.Sums.PaidFen != 0 ||
+			x.State != reconcile.DayNotDue || x.Figures != nil || x.Open != 1 {
+			t.Errorf("%v: %+v, the day %+v", err, m.Sums, x)
+		}
+		var file strings.Builder
+		if err := reconcile.WriteMonthCSV(&file, &m); err != nil ||
+			!strings.Contains(file.String(), day+",NOT_DUE,,,,,,,,,1,0,") {
+			t.Errorf("%v %s", err, file.String())
+		}
+		d.hand(t, `UPDATE reconciliations SET bill_type = 'REFUND' WHERE bill_date = ?`, day)
+		if m, err := d.Month(t.Context(), "2026-11"); err != nil || m.Balanced() || m.Days[19].Open != 1 {
+			t.Errorf("of another bill: %v %+v", err, m.Days[19])
+		}
+		d.hand(t, `UPDATE reconciliations SET bill_type = 'ALL' WHERE bill_date = ?`, day)
+	})
+}
+
 // Who asks for a bill before it is made, at nine in the morning, must not have a month that lacks a day.
 func TestAMonthLacksNoDayThatIsNotDue(t *testing.T) {
 	eachDesk(t, func(t *testing.T, d *desk) {

@@ -6,6 +6,7 @@ import (
 	"html"
 	"mime/multipart"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -51,6 +52,66 @@ func TestTheMonthIsAPage(t *testing.T) {
 	}
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations?month="+date[:7], ""), 200, "已关账")
 	want(t, d.ask(Finance, "GET", "/ui/reconciliations/"+date+"-ALL", ""), 200, "第 1 次关账：bea")
+}
+
+// Whoever works a day off beside their own figures has it as a file, by a link: the same sheets that the API and the
+// command line give.
+func TestADayIsAFile(t *testing.T) {
+	d, date, x := shortDay(t)
+	at := "/ui/reconciliations/" + date + "-ALL"
+	page := d.ask(Finance, "GET", at, "").Body.String()
+	for _, ext := range []string{"csv", "xlsx"} {
+		if !strings.Contains(page, `href="`+at+"/day."+ext+`"`) {
+			t.Errorf("the page has no %s", ext)
+		}
+	}
+	w := d.ask(Finance, "GET", at+"/day.csv?status=OPEN", "")
+	want(t, w, 200, x.ID)
+	if name := w.Header().Get("Content-Disposition"); !strings.Contains(name, `"differences-`+date+`-ALL.csv"`) {
+		t.Error(name)
+	}
+	want(t, d.ask(Finance, "GET", at+"/day.csv?status=RESOLVED", ""), 200, "bill_date")
+	want(t, d.ask(Viewer, "GET", at+"/day.xlsx", ""), 403, "FORBIDDEN")
+	want(t, d.ask(Finance, "GET", "/ui/reconciliations/2020-01-01-ALL/day.xlsx", ""), 404, "NOT_FOUND")
+	byPage := sheetsOf(t, d.ask(Finance, "GET", at+"/day.xlsx", ""))
+	byAPI := sheetsOf(t, d.ask(Finance, "GET", "/admin/v1/reconciliations/"+date+"-ALL/differences", "",
+		"Accept", xlsxType))
+	if len(byPage) != 2 || !reflect.DeepEqual(byPage, byAPI) || byPage["Differences"][1][20] != x.ID ||
+		byPage["Summary"][1][0] != date+" ALL" {
+		t.Errorf("%q, and by the API %q", byPage, byAPI)
+	}
+}
+
+// sheetsOf are the rows of the sheets of a workbook.
+func sheetsOf(t *testing.T, w *httptest.ResponseRecorder) map[string][][]string {
+	t.Helper()
+	book, err := excelize.OpenReader(w.Body)
+	if err != nil {
+		t.Fatal(w.Code, err)
+	}
+	all := map[string][][]string{}
+	for _, name := range book.GetSheetList() {
+		if all[name], err = book.GetRows(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// A month whose sums lack what an early run of today found is closed in good faith: the page must not say balanced.
+func TestTheMonthSaysWhatIsOpenOfAnEarlyDay(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 5)
+	d.PaidOne(t, "paid", "mug", 1)
+	today := reconcile.Day(d.Clock.Now())
+	if _, err := d.books.Run(t.Context(), reconcile.RunRequest{Date: today}); err != nil {
+		t.Fatal(err)
+	}
+	page := d.ask(Finance, "GET", "/ui/reconciliations", "").Body.String()
+	if strings.Contains(page, "平账") || !strings.Contains(page, "有 1 条差异未处理") ||
+		!strings.Contains(page, `href="/ui/reconciliations/`+today+`-ALL"`) {
+		t.Errorf("%s", page)
+	}
 }
 
 // A number that cannot be opened is believed or not; each one of the bridge leads to its rows.

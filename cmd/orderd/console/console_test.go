@@ -345,6 +345,8 @@ func TestEveryRouteAndRole(t *testing.T) {
 		"GET /ui/reconciliations/:id":                   Finance,
 		"GET /ui/reconciliations.csv":                   Finance,
 		"GET /ui/reconciliations.xlsx":                  Finance,
+		"GET /ui/reconciliations/:id/day.csv":           Finance,
+		"GET /ui/reconciliations/:id/day.xlsx":          Finance,
 		"GET /ui/differences":                           Finance,
 		"GET /ui/differences/:id":                       Finance,
 		"GET /ui/differences/import":                    Finance,

@@ -33,6 +33,14 @@ func asFile(r *http.Request) (media, ext string, file bool) {
 	return "", "", false
 }
 
+// fileOf is which file a page's address names: its media type and extension.
+func fileOf(ctx echo.Context) (media, ext string) {
+	if strings.HasSuffix(ctx.Path(), ".xlsx") {
+		return xlsxType, "xlsx"
+	}
+	return csvType, "csv"
+}
+
 // Bounds of workbooks.
 const (
 	// workbooksAtOnce is how many are made and sent at a time: each takes 16 MiB of memory and

@@ -72,11 +72,14 @@ func viewFigures(f *reconcile.Figures) FiguresView {
 	return FiguresView{*f, f.BillFen(), f.OursFen(), f.Fees(), f.Net()}
 }
 
-// MonthDayView is a day of a month; figures are null without a result that counts.
+// MonthDayView is a day of a month; figures are null without a result that counts. Open and Pending are of all bills
+// of the day, also where it has no figures.
 type MonthDayView struct {
 	Date    string             `json:"bill_date"`
 	State   reconcile.DayState `json:"state"`
 	Figures *FiguresView       `json:"figures"`
+	Open    int64              `json:"open"`
+	Pending int64              `json:"pending_next_day"`
 	Problem string             `json:"problem,omitempty"`
 	SHA1    string             `json:"bill_sha1,omitempty"`
 	Closed  bool               `json:"closed"`
@@ -100,7 +103,7 @@ func ViewMonth(m *reconcile.Month) MonthView {
 		Sums: viewFigures(&m.Sums), Days: []MonthDayView{}}
 	for i := range m.Days {
 		d := &m.Days[i]
-		day := MonthDayView{Date: d.Date, State: d.State, Problem: d.Problem, SHA1: d.SHA1, Closed: d.Closed(),
+		day := MonthDayView{Date: d.Date, State: d.State, Open: d.Open, Pending: d.Pending, Problem: d.Problem, SHA1: d.SHA1, Closed: d.Closed(),
 			Closing: d.Closing}
 		if d.Figures != nil {
 			f := viewFigures(d.Figures)

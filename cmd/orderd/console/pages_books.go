@@ -26,6 +26,8 @@ func (c *console) bookPages() []route {
 		{http.MethodGet, uiBooks + ".csv", Finance, c.monthFile},
 		{http.MethodGet, uiBooks + ".xlsx", Finance, c.monthFile},
 		{http.MethodGet, uiBooks + "/:id", Finance, c.dayPage},
+		{http.MethodGet, uiBooks + "/:id/day.csv", Finance, c.dayFile},
+		{http.MethodGet, uiBooks + "/:id/day.xlsx", Finance, c.dayFile},
 		{http.MethodGet, uiDiffs, Finance, c.differencesPage},
 		{http.MethodGet, uiDiffs + "/:id", Finance, c.differencePage},
 	}
@@ -60,7 +62,7 @@ type monthRow struct {
 // Away reports that there is nothing to be done or said about the day: on a narrow screen the
 // calendar alone has it.
 func (r *monthRow) Away() bool {
-	return r.Figures == nil && (r.State == reconcile.DayBefore || r.State == reconcile.DayNotDue)
+	return r.Figures == nil && r.Open+r.Pending == 0 && (r.State == reconcile.DayBefore || r.State == reconcile.DayNotDue)
 }
 
 // monthPage is GET /ui/reconciliations: a month, this one without a parameter.
@@ -114,10 +116,7 @@ func (c *console) monthFile(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	media, ext := csvType, "csv"
-	if strings.HasSuffix(ctx.Path(), ".xlsx") {
-		media, ext = xlsxType, "xlsx"
-	}
+	media, ext := fileOf(ctx)
 	return c.sendMonth(ctx, media, ext, &m)
 }
 
@@ -125,7 +124,7 @@ func (c *console) monthFile(ctx echo.Context) error {
 func dayPath(d *reconcile.MonthDay) string {
 	switch d.State {
 	case reconcile.DayMissing, reconcile.DayNotDue, reconcile.DayBefore:
-		if d.SHA1 == "" && d.Problem == "" && d.Figures == nil {
+		if d.SHA1 == "" && d.Problem == "" && d.Figures == nil && d.Open+d.Pending == 0 {
 			return ""
 		}
 	case reconcile.DayBalanced, reconcile.DayOpen, reconcile.DayRunning, reconcile.DayWaiting, reconcile.DayFailed,
@@ -143,14 +142,11 @@ func (c *console) calendar(m *reconcile.Month, from time.Time, l lang) [][]calen
 	for i := range m.Days {
 		d := &m.Days[i]
 		day := calendarDay{Day: strconv.Itoa(i + 1), Path: dayPath(d), Look: l.look("cal", d.State),
-			Today: d.Date == today}
+			Today: d.Date == today, Open: d.Open}
 		if d.Closed() {
 			day.Look = l.look("cal", "CLOSED")
 		} else if d.Closing != nil {
 			day.Look = l.look("cal", "REOPENED")
-		}
-		if d.Figures != nil {
-			day.Open = d.Figures.Open
 		}
 		all = append(all, day)
 	}

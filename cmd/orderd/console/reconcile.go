@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -450,15 +449,8 @@ func (c *console) listDifferences(ctx echo.Context) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	accept := ctx.Request().Header.Get(echo.HeaderAccept)
-	switch {
-	case strings.Contains(accept, "text/csv"):
-		return c.export(ctx, f, "text/csv; charset=utf-8", "csv",
-			func(w io.Writer, _ reconcile.Result, all []reconcile.Difference) error {
-				return reconcile.WriteCSV(w, all)
-			})
-	case strings.Contains(accept, xlsxType):
-		return c.export(ctx, f, xlsxType, "xlsx", reconcile.WriteXLSX)
+	if media, ext, file := asFile(ctx.Request()); file {
+		return c.export(ctx, f, media, ext)
 	}
 	f.Limit = limit + 1
 	_, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)
@@ -472,12 +464,12 @@ func (c *console) listDifferences(ctx echo.Context) error {
 // xlsxType is the media type of a workbook (ECMA-376).
 const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-// export sends all differences that a filter means as a file of a type, with the
-// extension that its name has. They are read before the status is sent.
-func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string,
-	write func(io.Writer, reconcile.Result, []reconcile.Difference) error) error {
+// export sends all differences that a filter means as a file of a media type, with the
+// extension that its name has: a workbook has the bridge of the day too. They are read before the status is sent.
+func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, ext string) error {
 	f.Limit = 0
-	s, all, err := c.Reconciler.Export(ctx.Request().Context(), ctx.Param("id"), f)
+	id := ctx.Param("id")
+	s, all, err := c.Reconciler.Export(ctx.Request().Context(), id, f)
 	if err != nil {
 		return reconcileError(err)
 	}
@@ -485,7 +477,27 @@ func (c *console) export(ctx echo.Context, f reconcile.DifferenceFilter, media, 
 	if s.Result != nil {
 		res = *s.Result
 	}
-	return c.sendFile(ctx, media, "differences."+ext, "type", func(w io.Writer) error { return write(w, res, all) })
+	name := "differences"
+	if id != "" {
+		name += "-" + s.ID()
+	}
+	return c.sendFile(ctx, media, name+"."+ext, "type", func(w io.Writer) error {
+		if media == xlsxType {
+			return reconcile.WriteXLSX(w, res, all)
+		}
+		return reconcile.WriteCSV(w, all)
+	})
+}
+
+// dayFile is GET /ui/reconciliations/:id/day.csv and .xlsx: what listDifferences gives whoever can say Accept.
+func (c *console) dayFile(ctx echo.Context) error {
+	q := query{Context: ctx}
+	f := q.differences(c.Now(), "")
+	if err := q.err(); err != nil {
+		return err
+	}
+	media, ext := fileOf(ctx)
+	return c.export(ctx, f, media, ext)
 }
 
 // resolveDifference is POST /admin/v1/differences/:id/resolve: what a person decided. A
