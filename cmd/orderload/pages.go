@@ -16,7 +16,9 @@ import (
 	"orderd/cmd/orderload/bench"
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/order/bulk"
 	"orderd/order/webhooks"
+	"orderd/payment/feed"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 	"orderd/payment/trail"
@@ -79,8 +81,12 @@ func (k *pagesCmd) console(db *sqldb.DB, w *listed) (http.Handler, []string, err
 	if err != nil {
 		return nil, nil, err
 	}
+	runs, err := bulk.New(bulk.Config{DB: db, Orders: orders, Now: time.Now})
+	if err != nil {
+		return nil, nil, err
+	}
 	e, err := console.New(console.Options{Orders: orders, Refunds: orders, Reconciler: books, Webhooks: hooks,
-		Stock: stock.NewAdmin(db, time.Now), Failures: scheduler.NewDeadLetters(db, time.Now),
+		Bulk: runs, Feed: feed.New(db), Stock: stock.NewAdmin(db, time.Now), Failures: scheduler.NewDeadLetters(db, time.Now),
 		Trail: trail.New(db, time.Now, nil), Metrics: console.NewMetrics(), Ready: console.NewReadiness(time.Now),
 		Now: time.Now, Simulated: true, Tokens: []console.Token{{Name: pagesToken, Role: operators.Admin,
 			SHA256: sha256.Sum256([]byte(pagesToken))}}})
@@ -101,7 +107,8 @@ func (w *listed) pages(routes []string) []string {
 	no := w.number(w.orders - 3) // the newest are open
 	all := []string{pageBaseline + "?state=paid", pageBaseline + "?stuck=1", pageBaseline + "?customer_id=c6",
 		pageBaseline + "?created_from=" + w.now.AddDate(0, 0, -14).Format(time.DateOnly) + "&created_to=" +
-			w.now.AddDate(0, 0, -7).Format(time.DateOnly), "/ui/search?q=" + no, "/ui/search?q=c6"}
+			w.now.AddDate(0, 0, -7).Format(time.DateOnly), "/ui/search?q=" + no, "/ui/search?q=c6",
+		"/ui/search?q=list", "/ui/search?q=nobody+has+it", "/ui/bulk/close?stuck=1", "/ui/bulk/ask?state=pending"}
 	for _, path := range routes {
 		if strings.HasPrefix(path, "/ui/events") || slices.Contains(files, filepath.Ext(path)) {
 			continue // a stream, or a file of everything
