@@ -29,6 +29,18 @@ const (
 	acrossDays = "in the bill of another day"
 )
 
+// The resolutions of a person: of money that went back, and with what follows them. They are stored.
+const (
+	refunded = "refunded"
+	// PaymentBecame begins the resolution of a payment that was recorded; the outcome follows it (Orders.Settle).
+	PaymentBecame = "payment "
+	// WrittenOffAfter begins that of a write-off; who proposed it follows it.
+	WrittenOffAfter = "written off, proposed by "
+)
+
+// Resolutions are the texts of Difference.Resolution that stand alone.
+func Resolutions() []string { return []string{healed, agreed, acrossDays, refunded} }
+
 // healable reports that a difference can be recorded without a person: a payment of an
 // order of ours that we have not heard of, or the end of a refund of ours. The state
 // words are those of the two tables: WeChat's in the bill, ours in table refunds.

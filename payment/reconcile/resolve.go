@@ -208,7 +208,7 @@ func (r *Reconciler) Resolve(ctx context.Context, q Resolve) (Difference, error)
 	case RefundPayment:
 		switch err = r.cfg.Orders.RefundHeld(ctx, d.Ref, q.Cause); {
 		case err == nil:
-			err = r.close(ctx, &d, q, StatusResolved, "refunded")
+			err = r.close(ctx, &d, q, StatusResolved, refunded)
 		case errors.Is(err, ErrRefundWaits):
 			// Proposed: the difference stays open until somebody else agrees.
 			note := r.acted(&d, q)
@@ -239,7 +239,7 @@ func (r *Reconciler) applyPayment(ctx context.Context, d *Difference, q Resolve)
 	if err != nil {
 		return err
 	}
-	return r.close(ctx, d, q, StatusResolved, "payment "+outcome)
+	return r.close(ctx, d, q, StatusResolved, PaymentBecame+outcome)
 }
 
 // markPending lets one person put a difference off, as a run does by itself: only near
@@ -263,7 +263,7 @@ func (r *Reconciler) writeOff(ctx context.Context, d *Difference, q Resolve) err
 	case who:
 		return ErrSecondPerson
 	}
-	end := r.ending(q, StatusWrittenOff, "written off, proposed by "+d.ProposedBy)
+	end := r.ending(q, StatusWrittenOff, WrittenOffAfter+d.ProposedBy)
 	var fresh bool
 	note := r.acted(d, q)
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {

@@ -9,6 +9,7 @@ import (
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment"
+	"orderd/payment/reconcile"
 )
 
 // funcsOf are the functions of templates in a language.
@@ -20,6 +21,7 @@ func funcsOf(l lang) template.FuncMap {
 		"says":      l.says,
 		"actor":     l.actor,
 		"ours":      l.ours,
+		"resolved":  l.resolution,
 		"asset":     assetPath,
 		"shown":     shown,
 		"yuan":      yuan,
@@ -54,6 +56,17 @@ func (l lang) ours(state string) string {
 		}
 	}
 	return state
+}
+
+// resolution says how a difference ended, as the books have it.
+func (l lang) resolution(text string) string {
+	if outcome, is := strings.CutPrefix(text, reconcile.PaymentBecame); is {
+		return l.word("resolution.payment", l.ours(outcome))
+	}
+	if by, is := strings.CutPrefix(text, reconcile.WrittenOffAfter); is {
+		return l.word("resolution.writtenoff", by)
+	}
+	return l.word("resolution." + text)
 }
 
 // clock is a time of Beijing.

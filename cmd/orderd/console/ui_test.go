@@ -238,13 +238,8 @@ func values() map[string][]string {
 		v["ages."] = append(v["ages."], strconv.Itoa(i))
 	}
 	v["ages."] = append(v["ages."], "approval", "wechat", "person")
-	people := []string{"login", "link", "session", "password", "totp", "person", "token", "shopkey"}
-	for _, name := range Actions() { // the others have forms
-		kind, _, _ := strings.Cut(name, ".")
-		if slices.Contains(people, kind) {
-			v["act."] = append(v["act."], name)
-		}
-	}
+	v["act."] = append(append(v["act."], Actions()...), "books.repair") // and of the shell alone
+	v["resolution."] = append(reconcile.Resolutions(), "", "payment", "writtenoff")
 	v["status.todo."] = v["status."]
 	for _, r := range operators.Roles() {
 		v["role."], v["role.may."] = append(v["role."], string(r)), append(v["role.may."], string(r))
