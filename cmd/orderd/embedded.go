@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -148,4 +151,44 @@ func (s *settings) simGateway(addr string) (wechat.Config, error) {
 		VerifyKeys:    c.VerifyKeys,
 		BaseURL:       "http://" + addr,
 	}, nil
+}
+
+// saveSimSettings writes beside the keys what a service that runs apart needs of the simulator
+// at addr, as lines for --config or a shell, and gives the file. No secret is in it: it names
+// the files that have them.
+func (s *settings) saveSimSettings(addr string) (file string, err error) {
+	dir, err := filepath.Abs(s.simKeysDir())
+	if err != nil {
+		return "", err
+	}
+	c, notify, err := s.gatewayConfig(addr)
+	if err != nil {
+		return "", err
+	}
+	var verify []string
+	for _, id := range slices.Sorted(maps.Keys(c.VerifyKeys)) {
+		pem := filepath.Join(dir, "verify-"+id+".pem")
+		if err := os.WriteFile(pem, c.VerifyKeys[id], 0o600); err != nil {
+			return "", err
+		}
+		verify = append(verify, id+"="+pem)
+	}
+	file = filepath.Join(dir, "orderd.env")
+	var text strings.Builder
+	for _, line := range [][2]string{
+		{"MCHID", c.MchID},
+		{"APPID", c.AppID},
+		{"SERIAL_NO", c.SerialNo},
+		{"PRIVATE_KEY_FILE", filepath.Join(dir, "merchant_private_key.pem")},
+		{"APIV3_KEY_FILE", filepath.Join(dir, "apiv3_key.txt")},
+		{"VERIFY_KEYS", strings.Join(verify, ",")},
+		{"BASE_URL", c.BaseURL},
+		{"NOTIFY_URL", notify},
+	} {
+		_, _ = fmt.Fprintf(&text, "ORDERD_WECHAT_%s=\"%s\"\n", line[0], line[1])
+	}
+	if err := os.WriteFile(file+".tmp", []byte(text.String()), 0o600); err != nil {
+		return "", err
+	}
+	return file, os.Rename(file+".tmp", file) // who waits for it reads all of it
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,13 +90,37 @@ func newVictim(t *testing.T) (*victim, *wechatsim.Sim, string, string) {
 	return v, sim, victimSecret, dsn
 }
 
+// builds are the programs that tests have built, in a folder that goes with the tests: to link one takes
+// seconds.
+var builds struct {
+	sync.Mutex
+	dir   string
+	files map[string]string // by flags
+}
+
+// buildService builds the service, once for all tests that want it with the same flags.
 func buildService(t *testing.T, flags ...string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "orderd")
+	builds.Lock()
+	defer builds.Unlock()
+	if builds.files == nil {
+		dir, err := os.MkdirTemp("", "orderd-built-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds.dir, builds.files = dir, map[string]string{}
+	}
+	key := strings.Join(flags, " ")
+	if file := builds.files[key]; file != "" {
+		return file
+	}
+	dir := filepath.Join(builds.dir, strconv.Itoa(len(builds.files)))
+	binary := filepath.Join(dir, "orderd")
 	if out, err := exec.Command("go", append(append([]string{"build", "-o", binary}, flags...),
 		".")...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	builds.files[key] = binary
 	return binary
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +17,8 @@ import (
 )
 
 // simCmd is `orderd sim`: a WeChat Pay v3 on ORDERD_SIM_ADDR for a service that runs
-// apart, with the keys that such a service finds in the same data directory.
+// apart, with the keys that such a service finds in the same data directory, or by the
+// settings that are written there.
 type simCmd struct {
 	// Fault is read by wechatsim.ParseFault; sep none: one flag is one fault, whatever
 	// characters it has.
@@ -51,9 +53,13 @@ func (c *simCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
+	file, err := s.saveSimSettings(sim.addr)
+	if err != nil {
+		return errors.Join(err, sim.stop(ctx))
+	}
 	screen.Printf(t.Err, "simulated WeChat Pay on http://%s, no real money anywhere\ncontrol: http://%s/control/  "+
-		"keys: %s  seed: %d\n",
-		sim.addr, sim.addr, s.simKeysDir(), c.Seed)
+		"keys: %s  seed: %d\nsettings of a service that runs apart: %s\n",
+		sim.addr, sim.addr, s.simKeysDir(), c.Seed, file)
 	<-ctx.Done()
 	stop, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
