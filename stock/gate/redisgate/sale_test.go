@@ -164,6 +164,8 @@ type demand struct {
 	has   map[string]string // order by customer and key
 	sold  atomic.Int64
 	again atomic.Int64 // repeats that were answered
+	gone  atomic.Int64 // buyers who were told that it is sold out
+	later atomic.Int64 // times that a buyer was told to come again
 	all   sync.WaitGroup
 }
 
@@ -191,8 +193,10 @@ func (d *demand) buy(i int, skus []string) {
 		placed, err := p.Place(m.Context(), placement)
 		switch {
 		case errors.As(err, new(*orders.InsufficientError)):
+			d.gone.Add(1)
 			return
 		case errors.Is(err, sqldb.ErrUnavailable): // nothing happened, or it is not known: the same again
+			d.later.Add(1)
 			n--
 			continue
 		case err != nil:
