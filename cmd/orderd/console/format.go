@@ -22,9 +22,11 @@ func funcsOf(l lang) template.FuncMap {
 		"actor":     l.actor,
 		"ours":      l.ours,
 		"resolved":  l.resolution,
+		"why":       l.why,
 		"asset":     assetPath,
 		"shown":     shown,
 		"yuan":      yuan,
+		"decimals":  decimals,
 		"money":     money,
 		"total":     total,
 		"counted":   counted,
@@ -49,13 +51,19 @@ func funcsOf(l lang) template.FuncMap {
 }
 
 // ours is what our books say of a payment or of a refund, as a difference has it.
-func (l lang) ours(state string) string {
-	for _, of := range []string{"settled.", "st.refund."} {
-		if _, known := words[of+state]; known {
-			return l.word(of + state)
+func (l lang) ours(state string) string { return l.oneOf(state, "settled.", "st.refund.") }
+
+// why is for which reason money that arrived is not the order's.
+func (l lang) why(reason string) string { return l.oneOf(reason, "reason.", "heldwhy.") }
+
+// oneOf is the word of a value by the first of some beginnings that has one, or the value.
+func (l lang) oneOf(value string, begins ...string) string {
+	for _, of := range begins {
+		if _, known := words[of+value]; known {
+			return l.word(of + value)
 		}
 	}
-	return state
+	return value
 }
 
 // resolution says how a difference ended, as the books have it.
@@ -109,16 +117,23 @@ func whyClosed(s order.State, why order.CloseReason) bool {
 }
 
 // yuan shows an amount as people write it: ¥1,234.00.
-func yuan(f payment.Fen) string {
-	digits, sign := strings.CutPrefix(f.String(), "-")
+func yuan(f payment.Fen) string { return decimals(f.String()) }
+
+// decimals is yuan of an amount in yuan with any number of decimals, as fees have them.
+func decimals(amount string) string {
+	digits, sign := strings.CutPrefix(amount, "-")
 	whole, rest, _ := strings.Cut(digits, ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {
 		whole = whole[:i] + "," + whole[i:]
 	}
-	if sign {
-		return "−¥" + whole + "." + rest
+	text := "¥" + whole
+	if rest != "" {
+		text += "." + rest
 	}
-	return "¥" + whole + "." + rest
+	if sign {
+		return "−" + text
+	}
+	return text
 }
 
 // money is yuan of an amount that WeChat Pay may not have said.

@@ -387,6 +387,11 @@ func TestYuanIsWritten(t *testing.T) {
 			t.Errorf("%d: %s, want %s", f, got, text)
 		}
 	}
+	for fees, text := range map[string]string{"20056.932": "¥20,056.932", "-0.89406": "−¥0.89406", "1200": "¥1,200"} {
+		if got := decimals(fees); got != text {
+			t.Errorf("%s is shown as %s, want %s", fees, got, text)
+		}
+	}
 	for id, text := range map[string]string{"": "–", "short": "••••", "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o": "o••••6o"} {
 		if got := mask(id); got != text {
 			t.Errorf("%q is shown as %q", id, got)
