@@ -84,14 +84,14 @@ var Bounds = []string{
 }
 
 // MissingGuards tells found of every key and constraint of Guards and Bounds that the
-// database of tx does not have, or has on other columns, and on MySQL of every table
+// database of q does not have, or has on other columns, and on MySQL of every table
 // whose engine has no transactions and of every unique key whose text is compared
 // without regard to case. Each row is a text of "name=value" pairs for a person. It
 // reads the schema, of which no database has a snapshot: what another connection
 // changes meanwhile is seen. It asks for what is there and not for what the migrations
 // did: goose's own table says that they ran, not that nobody has dropped a key since.
-func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
-	keys, err := findGuards(ctx, tx)
+func MissingGuards(ctx context.Context, q sqldb.Querier, engine sqldb.Engine, found func(row string)) error {
+	keys, err := findGuards(ctx, q, engine)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) er
 			found(fmt.Sprintf("key=%s columns=%s found=%s", name, Guards[name], keys[name]))
 		}
 	}
-	constraints, err := findBounds(ctx, tx)
+	constraints, err := findBounds(ctx, q, engine)
 	if err != nil {
 		return err
 	}
@@ -109,16 +109,16 @@ func MissingGuards(ctx context.Context, tx *sqldb.Tx, found func(row string)) er
 			found("constraint=" + name + " found=")
 		}
 	}
-	if tx.Engine() == sqldb.SQLite {
+	if engine == sqldb.SQLite {
 		return nil // all of its tables have transactions, and it compares text byte by byte
 	}
-	return findUnsafe(ctx, tx, found)
+	return findUnsafe(ctx, q, found)
 }
 
 // findUnsafe tells of MySQL's tables without transactions and of its unique keys
 // that are compared without regard to case.
-func findUnsafe(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
-	return sqldb.Each(ctx, tx, `SELECT t.table_name, t.engine, '', ''
+func findUnsafe(ctx context.Context, q sqldb.Querier, found func(row string)) error {
+	return sqldb.Each(ctx, q, `SELECT t.table_name, t.engine, '', ''
 FROM information_schema.tables t
 WHERE t.table_schema = DATABASE()
   AND t.table_type = 'BASE TABLE'
@@ -145,14 +145,14 @@ WHERE c.table_schema = DATABASE()
 // findGuards gives the unique keys that the database has, as Guards names them.
 // "(in part)" after a column says that only its first characters, or only some
 // rows, are in the key.
-func findGuards(ctx context.Context, tx *sqldb.Tx) (map[string]string, error) {
+func findGuards(ctx context.Context, q sqldb.Querier, engine sqldb.Engine) (map[string]string, error) {
 	query := `SELECT table_name, index_name, column_name,
   CASE WHEN nullable = 'YES' THEN 1 ELSE 0 END, COALESCE(sub_part, 0)
 FROM information_schema.statistics
 WHERE table_schema = DATABASE()
   AND non_unique = 0
 ORDER BY table_name, index_name, seq_in_index`
-	if tx.Engine() == sqldb.SQLite {
+	if engine == sqldb.SQLite {
 		// A key of INTEGER alone is the row's own number, and no index.
 		query = `SELECT tab, name, col, nullable, part
 FROM (
@@ -173,7 +173,7 @@ FROM (
 ORDER BY tab, name, seq`
 	}
 	there := map[string]string{}
-	err := sqldb.Each(ctx, tx, query, nil, func(rows *sql.Rows) error {
+	err := sqldb.Each(ctx, q, query, nil, func(rows *sql.Rows) error {
 		var table, index, column string
 		var null, part int64
 		err := rows.Scan(&table, &index, &column, &null, &part)
@@ -192,10 +192,10 @@ ORDER BY tab, name, seq`
 
 // findBounds gives the names of the CHECK constraints that the database has.
 // SQLite has no table of them: they are read from the text of its CREATE TABLEs.
-func findBounds(ctx context.Context, tx *sqldb.Tx) (map[string]bool, error) {
+func findBounds(ctx context.Context, q sqldb.Querier, engine sqldb.Engine) (map[string]bool, error) {
 	there := map[string]bool{}
-	if tx.Engine() == sqldb.SQLite {
-		err := sqldb.Each(ctx, tx, `SELECT sql
+	if engine == sqldb.SQLite {
+		err := sqldb.Each(ctx, q, `SELECT sql
 FROM sqlite_master
 WHERE type = 'table'
   AND sql IS NOT NULL`, nil, func(rows *sql.Rows) error {
@@ -210,7 +210,7 @@ WHERE type = 'table'
 		})
 		return there, err
 	}
-	err := sqldb.Each(ctx, tx, `SELECT constraint_name
+	err := sqldb.Each(ctx, q, `SELECT constraint_name
 FROM information_schema.check_constraints
 WHERE constraint_schema = DATABASE()`, nil, func(rows *sql.Rows) error {
 		var name string

@@ -16,11 +16,11 @@ import (
 func TestGuardsAreThoseOfTheMigrations(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
 		err := db.Snapshot(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
-			keys, err := migrations.FindGuards(ctx, tx)
+			keys, err := migrations.FindGuards(ctx, tx, db.Engine())
 			if err != nil {
 				return err
 			}
-			bounds, err := migrations.FindBounds(ctx, tx)
+			bounds, err := migrations.FindBounds(ctx, tx, db.Engine())
 			// the migration runner's own
 			maps.DeleteFunc(keys, func(name, _ string) bool { return strings.HasPrefix(name, "goose_") })
 			if !maps.Equal(keys, migrations.Guards) {

@@ -101,6 +101,11 @@ func Check(ctx context.Context, db *sqldb.DB) error {
 	return nil
 }
 
+// Birth is a statement whose value only copies of one database have in common: when its first
+// migration ran, in seconds.
+const Birth = `SELECT MIN(tstamp)
+FROM ` + goose.DefaultTablename
+
 // Versions gives the newest migration that the database has, and the newest of this binary.
 // It reads one row; Check reads them all.
 func Versions(ctx context.Context, db *sqldb.DB) (has, knows int64, err error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
@@ -258,4 +259,69 @@ func TestBacklogWithAnOrderThatIsNeverDue(t *testing.T) {
 			f.PlaceOne(t, "b", "mug", 1)
 		}
 	})
+}
+
+// A replica that is held back shows lists of the past, and nothing is decided by it: what is placed meanwhile is his
+// who placed it, can be cancelled and times out, and verify, which reads the replica, sees one moment that is sound.
+func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
+	primary, replica := sqldbtest.Replicated(t, false)
+	if err := primary.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	db := sqldbtest.Open(t, primary.DSN("shop"))
+	if err := db.ShowFrom(t.Context(), replica.DSN("shop"), migrations.Birth, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	f := ordertest.New(t, db)
+	listed := func(want order.Filter) (n int) {
+		t.Helper()
+		all, _, err := f.List(t.Context(), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	shows := func(want int) {
+		t.Helper()
+		for begin := time.Now(); !db.Shown().FromReplica() || listed(order.Filter{}) != want; {
+			if time.Since(begin) > 30*time.Second {
+				t.Fatalf("%d orders are shown", listed(order.Filter{}))
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	f.SKU(t, "mug", 9)
+	f.PlaceOne(t, "a", "mug", 1)
+	shows(1)
+	if err := replica.Exec(t.Context(), "STOP SLAVE SQL_THREAD"); err != nil {
+		t.Fatal(err)
+	}
+	b, c := f.PlaceOne(t, "b", "mug", 1), f.PlaceOne(t, "c", "mug", 1)
+	if n := listed(order.Filter{}); n != 1 {
+		t.Errorf("%d of 1 orders are shown", n)
+	}
+	if total, err := f.Total(t.Context(), order.Filter{CustomerID: "c"}); err != nil || total.Count != 1 {
+		t.Error(total, err)
+	}
+	if n := listed(order.Filter{CustomerID: "c"}); n != 3 {
+		t.Errorf("his own: %d of 3", n)
+	}
+	if got, err := f.FindOwn(t.Context(), "c", b.OrderNo); err != nil || got.State != order.StatePending {
+		t.Errorf("his own order: %s, %v", got.State, err)
+	}
+	if got, err := f.Cancel(t.Context(), cancel(b.OrderNo)); err != nil || got.State != order.StateClosed {
+		t.Errorf("cancel: %s, %v", got.State, err)
+	}
+	f.Clock.Advance(31 * time.Minute)
+	if due := dueOf(t, f, order.StatePending); len(due) != 2 {
+		t.Errorf("%d due", len(due))
+	}
+	if err := f.Expire(t.Context(), c.OrderNo, ordertest.Scheduler); err != nil || f.State(t, c.OrderNo) != order.StateClosed {
+		t.Error(f.State(t, c.OrderNo), err)
+	}
+	f.AssertVerified(t)
+	if err := replica.Exec(t.Context(), "START SLAVE"); err != nil {
+		t.Fatal(err)
+	}
+	shows(3)
 }

@@ -123,13 +123,13 @@ func (s *Service) Flows(ctx context.Context, f FlowFilter) ([]Flow, string, erro
 		place.placed += sqldb.Millis(s.cfg.Now().Add(flowsAhead)) - sqldb.Millis(s.cfg.Now())
 	}
 	var all []Flow
-	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+	err := s.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) (err error) {
 		if f.Cursor == "" && now {
-			if place.left, err = unitsLeft(ctx, tx, f.SkuID); err != nil {
+			if place.left, err = unitsLeft(ctx, v, f.SkuID); err != nil {
 				return err
 			}
 		}
-		all, err = listFlows(ctx, tx, f.SkuID, f.From, place, limit+1)
+		all, err = listFlows(ctx, v, f.SkuID, f.From, place, limit+1)
 		return err
 	})
 	if err != nil {

@@ -556,7 +556,7 @@ func (s *Service) RefundsByAge(ctx context.Context) (all []RefundAge, err error)
 	for i, age := range RefundAges {
 		times[i] = now.Add(-age)
 	}
-	err = ageRefunds(ctx, s.db, times, func(state RefundState, age int, n int64, sum payment.Fen) {
+	err = ageRefunds(ctx, s.db.Shown(), times, func(state RefundState, age int, n int64, sum payment.Fen) {
 		all = append(all, RefundAge{state, age, n, sum})
 	})
 	return all, sqldb.Wrap("count open refunds by age", err)

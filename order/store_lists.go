@@ -245,7 +245,7 @@ func (s *Service) Total(ctx context.Context, f Filter) (t Total, err error) {
 	}
 	query, args := f.totalQuery(s.cfg.Now())
 	var looked int64
-	if err := s.db.QueryRowContext(ctx, query, args...).Scan(&looked, &t.Count, &t.Amount); err != nil {
+	if err := s.db.Shown().QueryRowContext(ctx, query, args...).Scan(&looked, &t.Count, &t.Amount); err != nil {
 		return t, sqldb.Wrap("count orders", err)
 	}
 	t.Whole = looked <= TotalLimit

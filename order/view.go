@@ -120,7 +120,11 @@ func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 	if err := f.check(); err != nil {
 		return nil, "", err
 	}
-	orders, err := listOrders(ctx, s.db, &f, s.cfg.Now(), limit+1)
+	var q querier = s.db.Shown()
+	if f.CustomerID != "" || f.numbered() { // who has just placed an order sees it
+		q = s.db
+	}
+	orders, err := listOrders(ctx, q, &f, s.cfg.Now(), limit+1)
 	if err != nil {
 		return nil, "", sqldb.Wrap("list orders", err)
 	}
@@ -133,7 +137,7 @@ func (s *Service) List(ctx context.Context, f Filter) ([]Order, string, error) {
 	for i := range orders {
 		nos[i] = orders[i].OrderNo
 	}
-	items, err := findItems(ctx, s.db, nos)
+	items, err := findItems(ctx, q, nos)
 	if err != nil {
 		return nil, "", sqldb.Wrap("list orders", err)
 	}
@@ -300,7 +304,7 @@ type DayMoney struct {
 
 // MoneyOf sums what was paid from a time on and before another, through the index on the time of payments.
 func (s *Service) MoneyOf(ctx context.Context, from, to time.Time) (DayMoney, error) {
-	m, err := sumPaid(ctx, s.db, from, to)
+	m, err := sumPaid(ctx, s.db.Shown(), from, to)
 	return m, sqldb.Wrap("sum the payments of a time", err)
 }
 
@@ -318,7 +322,7 @@ func (s *Service) DueByMinute(ctx context.Context, horizon time.Duration) ([]Due
 	now := s.cfg.Now()
 	var all []DueMinute
 	var last time.Time
-	err := countByMinute(ctx, s.db, now, now.Add(horizon), func(minute time.Time, state State, n int64) {
+	err := countByMinute(ctx, s.db.Shown(), now, now.Add(horizon), func(minute time.Time, state State, n int64) {
 		if len(all) == 0 || !minute.Equal(last) {
 			last, all = minute, append(all, DueMinute{})
 			if !minute.IsZero() {
@@ -347,7 +351,7 @@ type DueSecond struct {
 // from now, first the overdue ones together. Seconds without any are left out.
 func (s *Service) DueBySecond(ctx context.Context, horizon time.Duration) (all []DueSecond, err error) {
 	now := s.cfg.Now()
-	err = countBySecond(ctx, s.db, now, now.Add(horizon), func(at time.Time, _ State, n int64) {
+	err = countBySecond(ctx, s.db.Shown(), now, now.Add(horizon), func(at time.Time, _ State, n int64) {
 		if len(all) == 0 || !at.Equal(all[len(all)-1].At) {
 			all = append(all, DueSecond{At: at})
 		}
@@ -387,7 +391,7 @@ func (s *Service) StockAccount(ctx context.Context, skuID string) (Account, erro
 
 // StockAccounts is StockAccount for a page of SKUs, all at one moment; those that are not there are left out.
 func (s *Service) StockAccounts(ctx context.Context, skuIDs []string) (map[string]Account, error) {
-	all, err := findAccounts(ctx, s.db, skuIDs)
+	all, err := findAccounts(ctx, s.db.Shown(), skuIDs)
 	return all, sqldb.Wrap("account for stock", err)
 }
 
@@ -405,8 +409,9 @@ type Received struct {
 // what became of them.
 func (s *Service) LastReceived(ctx context.Context, limit int) ([]Received, error) {
 	var all []Received
+	q := s.db.Shown()
 	for _, outcome := range []Settled{SettledApplied, SettledOwed, SettledHeld, SettledWrittenOff} {
-		some, err := listReceived(ctx, s.db, outcome, limit)
+		some, err := listReceived(ctx, q, outcome, limit)
 		if err != nil {
 			return nil, sqldb.Wrap("read the last payments", err)
 		}
@@ -430,7 +435,7 @@ type PlacedMinute struct {
 // left out. It reads the newest PlacedLimit by their numbers: whole reports that these are all.
 func (s *Service) PlacedByMinute(ctx context.Context, from time.Time) (all []PlacedMinute, whole bool, err error) {
 	read := 0
-	err = eachPlaced(ctx, s.db, from, PlacedLimit+1, func(at time.Time, state State, why CloseReason) {
+	err = eachPlaced(ctx, s.db.Shown(), from, PlacedLimit+1, func(at time.Time, state State, why CloseReason) {
 		if read++; read > PlacedLimit {
 			return
 		}

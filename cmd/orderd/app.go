@@ -164,6 +164,11 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	if err := migrations.Check(ctx, c.db); err != nil {
 		return err
 	}
+	if s.ReadDSN != "" {
+		if err := c.db.ShowFrom(ctx, s.ReadDSN, migrations.Birth, s.ReadLag); err != nil {
+			return misconfigured(fmt.Errorf("ORDERD_READ_DSN: %w", err))
+		}
+	}
 	key, err := s.webhookKey(sh.observe != nil) // by a service, not by a verb
 	if err != nil {
 		return err

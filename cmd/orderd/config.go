@@ -20,6 +20,7 @@ import (
 
 	"orderd/migrations/bounds"
 	"orderd/migrations/seal"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/order/webhooks"
@@ -37,6 +38,10 @@ type settings struct {
 	// DSN names the database: sqlite:PATH, or mysql:… for MySQL and MariaDB. Empty:
 	// SQLite in DataDir, for trying things out.
 	DSN string `name:"dsn" placeholder:"DSN" help:"${dsn}" secret:"dsn"`
+	// ReadDSN names a replica of DSN's database, which lists, exports and verify are read from
+	// while it is no further behind than ReadLag.
+	ReadDSN string        `name:"read-dsn" placeholder:"DSN" help:"${read_dsn}" secret:"dsn"`
+	ReadLag time.Duration `name:"read-lag" default:"5s" help:"${read_lag}"`
 	// Redis names the server of the task queue; empty or "embedded": one in this process,
 	// which forgets everything at its end.
 	Redis string `name:"redis" placeholder:"URL" help:"${redis}" secret:"dsn"`
@@ -352,6 +357,10 @@ func (s *settings) check() error {
 		return err
 	}
 	switch {
+	case s.ReadDSN != "" && !strings.HasPrefix(s.DSN, "mysql:"):
+		return errors.New("ORDERD_READ_DSN is a replica of a MySQL or MariaDB that ORDERD_DSN names, which it does not")
+	case s.ReadLag < sqldb.LeastLag:
+		return fmt.Errorf("ORDERD_READ_LAG is %s, it must be at least %s", s.ReadLag, sqldb.LeastLag)
 	case s.CloseUnprepaid < 0:
 		return errors.New("ORDERD_CLOSE_UNPREPAID_AFTER must not be negative; 0: such orders wait for WeChat Pay")
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:

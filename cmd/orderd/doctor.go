@@ -160,7 +160,44 @@ func checkDatabase(ctx context.Context, p *patient) []diagnosis {
 	if safety, err := db.Safety(ctx); err == nil {
 		found = append(found, plain(safety...)...)
 	}
+	found = append(found, checkReplica(ctx, p.s, db)...)
 	return append(found, plain(checkClock(ctx, db))...)
+}
+
+// checkReplica looks at the replica that lists are read from, when there is one, and waits for it as long as it
+// may be behind.
+func checkReplica(ctx context.Context, s *settings, db *sqldb.DB) []diagnosis {
+	const id = "database.replica"
+	if s.ReadDSN == "" {
+		return nil
+	}
+	if err := db.ShowFrom(ctx, s.ReadDSN, migrations.Birth, s.ReadLag); err != nil {
+		return failed(id, misconfigured(err), err.Error(), "serve cannot start", "correct ORDERD_READ_DSN")
+	}
+	l, _ := db.Lag()
+	for begin := time.Now(); !l.Fresh && errors.Is(l.Err, sqldb.ErrBehind) && time.Since(begin) < s.ReadLag; {
+		if !sqldb.Sleep(ctx, s.ReadLag/10) {
+			break
+		}
+		l, _ = db.Lag()
+	}
+	f := sqldb.Finding{ID: id, Level: sqldb.LevelWarn, Why: "lists, exports and verify are read from the primary"}
+	switch {
+	case l.Fresh:
+		f.Level, f.Found, f.Why = sqldb.LevelOK, "a replica of the database, up to date "+
+			l.Age.Round(time.Millisecond).String()+" ago", ""
+	case errors.Is(l.Err, sqldb.ErrNoCopy), sqldb.Classify(l.Err) == sqldb.ClassRefused:
+		return failed(id, misconfigured(l.Err), l.Err.Error(), "it is never read from",
+			"point ORDERD_READ_DSN at a replica of ORDERD_DSN's database, with the rights of docs/grants.sql")
+	case errors.Is(l.Err, sqldb.ErrBehind):
+		f.Found = "more than " + s.ReadLag.String() + " behind, or it follows another server"
+		f.Fix = "SHOW SLAVE STATUS there: do both threads run? Else raise ORDERD_READ_LAG"
+	case errors.Is(l.Err, sqldb.ErrNoGTIDs):
+		f.Found, f.Fix = l.Err.Error(), "turn the primary's binary log on; on MySQL gtid_mode too"
+	default:
+		f.Found, f.Fix = fmt.Sprint(l.Err), "start it, correct ORDERD_READ_DSN"
+	}
+	return plain(f)
 }
 
 // checkKeys loads the merchant's keys as serve would. Whether they are those of the

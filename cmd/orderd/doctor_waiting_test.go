@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +33,8 @@ func levels(t *testing.T, args ...string) map[string]sqldb.Finding {
 
 // Whoever looks at a new installation runs the doctor, and nothing else: what it does not look at nobody does.
 func TestDoctorLooksAtServersAndWhatWaits(t *testing.T) {
-	server, redis := sqldbtest.MariaDBServer(t), sqldbtest.RedisServer(t)
+	server, replica := sqldbtest.Replicated(t, false)
+	redis := sqldbtest.RedisServer(t)
 	if err := server.Create(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
 	}
@@ -39,17 +42,29 @@ func TestDoctorLooksAtServersAndWhatWaits(t *testing.T) {
 	if code, _, errs := words(t, "migrate", "up", "--dsn", dsn); code != exitOK {
 		t.Fatal(errs)
 	}
-	args := []string{"--dsn", dsn, "--redis", redis.URL(), "--data-dir", t.TempDir()}
+	args := []string{"--dsn", dsn, "--redis", redis.URL(), "--data-dir", t.TempDir(), "--read-dsn", replica.DSN("shop")}
 	found := levels(t, args...)
 	for _, id := range []string{"config.variables", "database.open", "database.schema", "mysql.time_zone",
 		"mysql.isolation", "mysql.version", "redis.version", "redis.write", "timeouts.overdue", "timeouts.in_redis",
-		"payments.held", "tasks.dead", "differences.old", "books"} {
+		"payments.held", "tasks.dead", "differences.old", "books", "database.replica"} {
 		if found[id].Level != sqldb.LevelOK {
 			t.Errorf("%s: %+v", id, found[id])
 		}
 	}
 	if len(found) < 20 { // and those of a merchant
 		t.Errorf("%d checks", len(found))
+	}
+
+	if err := replica.Exec(t.Context(), "STOP SLAVE SQL_THREAD"); err != nil {
+		t.Fatal(err)
+	}
+	held := levels(t, append(slices.Clone(args), "--read-lag", "500ms")...)["database.replica"]
+	if held.Level != sqldb.LevelWarn || !strings.Contains(held.Found, "500ms behind") {
+		t.Errorf("a replica that is held back: %+v", held)
+	}
+	other := levels(t, append(slices.Clone(args), "--read-dsn", replica.DSN("mysql"))...)["database.replica"]
+	if other.Level != sqldb.LevelFail {
+		t.Errorf("another database: %+v", other)
 	}
 
 	db := sqldbtest.Open(t, dsn)

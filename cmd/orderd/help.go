@@ -41,7 +41,12 @@ func putHelpTexts(k *kong.Kong) error {
 // in a tag is replaced by the text of that name here. Names are those of the setting, or
 // of the verb and its flag; one that is missing here ends the program at its start.
 var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secrets, none of them is one
-	"dsn": "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory).",
+	"dsn": "sqlite:PATH or mysql:USER:PASS@tcp(HOST)/DB (default: SQLite in the data directory). Of several hosts, " +
+		"tcp(H1:P1,H2:P2), the one that takes writes is used.",
+	"read_dsn": "A replica of that MySQL or MariaDB, for lists, exports, reports and verify; never for a decision " +
+		"(default: none).",
+	"read_lag": "How far behind the replica may be that is read from; beyond it, or when it does not answer, the " +
+		"primary is read.",
 	"redis": "embedded, redis://…, redis+cluster://H1:P1,H2:P2 or redis+sentinel://H1:P1,H2:P2/MASTER; rediss… for " +
 		"TLS (default: embedded).",
 	"data_dir": "Where the embedded parts keep their files.",

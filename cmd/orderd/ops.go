@@ -31,7 +31,7 @@ func (a *app) startGauges(_ context.Context, o options) error {
 	a.home = a.sharedGate(shape{gateRedis: cmp.Or(a.gateRedis, a.redis)}, a.log)
 	from := console.Sources{Orders: a.orders, Differences: a.reconciler, Tasks: a.queue, Failures: a.failures,
 		Webhooks: a.webhooks,
-		Gates:    a.stock, CloseRate: a.s.CloseRate,
+		Gates:    a.stock, CloseRate: a.s.CloseRate, Lag: a.db.Lag,
 		Schema: func(ctx context.Context) (has, knows int64, err error) { return migrations.Versions(ctx, a.db) }}
 	for _, k := range a.gateway.Keys() {
 		if !k.NotAfter.IsZero() {

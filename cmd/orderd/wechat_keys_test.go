@@ -339,6 +339,9 @@ func TestConfigCheckIsServe(t *testing.T) {
 			"ORDERD_BOOTSTRAP_ADMIN_TOKEN"},
 		"redis": {map[string]string{"redis": "http://x"},
 			"ORDERD_REDIS"},
+		"replica of no server": {map[string]string{"read-dsn": "mysql:u@tcp(127.0.0.1:1)/shop"},
+			"ORDERD_READ_DSN"},
+		"no lag at all": {map[string]string{"read-lag": "1ms"}, "ORDERD_READ_LAG"},
 		"redis of gates": {map[string]string{"gate-redis": "http://x"},
 			"ORDERD_GATE_REDIS"},
 	} {

@@ -90,7 +90,8 @@ var ErrNoDatabase = errors.New("there is no database")
 // DB is an open database: a pool that writes and a pool that reads.
 type DB struct {
 	write, read *sql.DB
-	show        *sql.DB // what is shown comes from here: read, or that of another DB (ShowingFrom)
+	show        *sql.DB  // what is shown comes from here: read, or that of another DB (ShowingFrom)
+	replica     *replica // what Shown reads from, nil without: see ShowFrom
 	engine      Engine
 	path        string           // of SQLite's file
 	connect     driver.Connector // of read; nil for SQLite
@@ -100,7 +101,8 @@ type DB struct {
 }
 
 // Open opens dsn, "sqlite:PATH" or "mysql:USER:PASS@tcp(HOST:PORT)/DB" or
-// "mysql:USER:PASS@unix(SOCKET)/DB", and checks that the database answers.
+// "mysql:USER:PASS@unix(SOCKET)/DB", and checks that the database answers. Of several
+// hosts, "tcp(HOST:PORT,HOST:PORT)", connections go to the one that takes writes.
 // The settings that correctness needs (isolation, strict mode, time-outs) are
 // set here and cannot be overridden by the DSN. An error never holds the
 // password.
@@ -153,8 +155,14 @@ func (db *DB) Pool() *sql.DB {
 // SQLite undoes a change that is cut off, and has no such pool.
 func (db *DB) ResumingPool() *sql.DB { return sql.OpenDB(resuming{db.connect}) }
 
-// Close closes both pools.
-func (db *DB) Close() error { return errors.Join(db.write.Close(), db.read.Close()) }
+// Close closes both pools, and that of the replica.
+func (db *DB) Close() error {
+	var err error
+	if db.replica != nil {
+		err = db.replica.close()
+	}
+	return errors.Join(err, db.write.Close(), db.read.Close())
+}
 
 // Ping asks the database for a sign of life, through both pools.
 func (db *DB) Ping(ctx context.Context) error {
@@ -278,8 +286,8 @@ func openSQLite(ctx context.Context, path string) (*DB, error) {
 		engine: SQLite, path: path}, nil
 }
 
-// openMySQL opens a server's database with the settings that the DSN cannot change.
-func openMySQL(ctx context.Context, dsn string) (*DB, error) {
+// mysqlConfig gives the settings of a connection that reads, which the DSN cannot change.
+func mysqlConfig(dsn string) (*mysql.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
@@ -314,7 +322,16 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	cfg.Params["time_zone"] = "'+00:00'"
 
 	cfg.Params["wait_timeout"], cfg.Params["net_write_timeout"] = seconds(readDeadAfter), seconds(readStall)
-	read, connect, err := mysqlPool(cfg, false) // no read time-out: reports run as long as their ctx lets them
+	return cfg, nil
+}
+
+// openMySQL opens a server's database.
+func openMySQL(ctx context.Context, dsn string) (*DB, error) {
+	cfg, err := mysqlConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	read, connect, err := mysqlPool(cfg, reads) // no read time-out: reports run as long as their ctx lets them
 	if err != nil {
 		return nil, err
 	}
@@ -323,7 +340,7 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 	for _, name := range silences { // before a statement, in the middle of one, in the middle of its answer
 		cfg.Params[name] = seconds(deadAfter)
 	}
-	write, _, err := mysqlPool(cfg, true)
+	write, _, err := mysqlPool(cfg, writes)
 	if err != nil {
 		return nil, errors.Join(err, read.Close())
 	}
@@ -331,11 +348,25 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 		write: write, read: read, show: read,
 		engine: MySQL, connect: connect}
 	if err := write.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net, cfg.Addr, cfg.DBName,
-			cfg.User, unavailable(err)), db.Close())
+		return nil, errors.Join(fmt.Errorf("open MySQL at %s(%s)/%s as %s: %w", cfg.Net,
+			strings.Join(hostsOf(cfg), ","), cfg.DBName, cfg.User, unavailable(err)), db.Close())
 	}
 	db.hints.Store(hasHints(ctx, write))
 	return db, nil
+}
+
+// openFollower makes the pool of a server that follows another, and connects to nothing.
+func openFollower(dsn string) (*sql.DB, error) {
+	rest, ok := strings.CutPrefix(dsn, "mysql:")
+	if !ok {
+		return nil, fmt.Errorf("%w: a replica is mysql:USER:PASS@tcp(HOST:3306)/DB", ErrDSN)
+	}
+	cfg, err := mysqlConfig(rest)
+	if err != nil {
+		return nil, err
+	}
+	pool, _, err := mysqlPool(cfg, follows)
+	return pool, err
 }
 
 // silences are the session variables that say how long the server bears a client that
@@ -345,32 +376,73 @@ var silences = []string{"wait_timeout", "net_read_timeout", "net_write_timeout"}
 // seconds gives a duration as MySQL's variables have it.
 func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
 
-// mysqlPool makes a pool; writes says that its connections are writeConns.
-func mysqlPool(cfg *mysql.Config, writes bool) (*sql.DB, driver.Connector, error) {
-	c, err := mysql.NewConnector(cfg.Clone())
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
+// role is what the connections of a pool are for.
+type role int
+
+// The roles. Connections that follow may be of a server that takes no writes.
+const (
+	reads role = iota
+	writes
+	follows
+)
+
+// usualPort is MySQL's.
+const usualPort = "3306"
+
+// hostsOf gives the hosts of a DSN, each with its port. The driver knows one: it takes a
+// list for a host without a port, and gives it the usual one.
+func hostsOf(cfg *mysql.Config) []string {
+	if cfg.Net != "tcp" || !strings.Contains(cfg.Addr, ",") {
+		return []string{cfg.Addr}
 	}
-	connect := readCommitted{c, writes}
+	list := strings.TrimPrefix(strings.TrimSuffix(cfg.Addr, "]:"+usualPort), "[")
+	hosts := strings.Split(list, ",")
+	for i, host := range hosts {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			hosts[i] = net.JoinHostPort(strings.Trim(host, "[]"), usualPort)
+		}
+	}
+	return hosts
+}
+
+// mysqlPool makes a pool of connections for something.
+func mysqlPool(cfg *mysql.Config, as role) (*sql.DB, driver.Connector, error) {
+	connect := &connector{as: as}
+	for _, host := range hostsOf(cfg) {
+		one := cfg.Clone()
+		if one.Addr = host; len(hostsOf(cfg)) > 1 && one.TLS != nil { // the driver took the list for its name
+			one.TLS = one.TLS.Clone()
+			one.TLS.ServerName, _, _ = net.SplitHostPort(host)
+		}
+		c, err := mysql.NewConnector(one)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
+		}
+		connect.hosts = append(connect.hosts, c)
+	}
 	pool := sql.OpenDB(connect)
 	pool.SetMaxOpenConns(defaultConns)
 	pool.SetMaxIdleConns(defaultConns)
 	pool.SetConnMaxIdleTime(connIdle)
-	if writes {
+	if as == writes {
 		pool.SetConnMaxIdleTime(writeIdle)
 	}
 	pool.SetConnMaxLifetime(connLife)
 	return pool, connect, nil
 }
 
-// readCommitted sets the isolation level of each new connection by statement:
-// the variable's name differs between MySQL 8 and MariaDB, the statement does
-// not. READ COMMITTED takes no gap locks where REPEATABLE READ would deadlock
-// with inserts. The connections of the pool that writes become a writeConn.
-type readCommitted struct {
-	driver.Connector
-	writes bool
+// connector connects to the host that takes writes, of several, and sets the isolation
+// level of each new connection by statement: the variable's name differs between MySQL 8
+// and MariaDB, the statement does not. READ COMMITTED takes no gap locks where REPEATABLE
+// READ would deadlock with inserts. Connections that write become a writeConn.
+type connector struct {
+	hosts []driver.Connector
+	at    atomic.Int64 // the host that served last, at which the next search begins
+	as    role
 }
+
+// Driver is the driver of the hosts.
+func (c *connector) Driver() driver.Driver { return c.hosts[0].Driver() }
 
 // connectError names the one error of the driver's Connect that nobody else can: when the
 // connection ends between the server's greeting and our answer to it, its own error of a
@@ -382,9 +454,45 @@ func connectError(err error) error {
 	return err
 }
 
-// Connect makes a connection.
-func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+// Connect makes a connection. While none of several hosts takes writes, the first that
+// answers has it: what is shown is shown, and a write says that the server is read-only.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	if len(c.hosts) == 1 {
+		return c.to(ctx, 0)
+	}
+	var kept driver.Conn
+	var errs []error
+	first := int(c.at.Load())
+	for i := range c.hosts {
+		n := (first + i) % len(c.hosts)
+		conn, err := c.to(ctx, n)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		case c.as != follows && ledOf(conn).look(ctx) != nil:
+			if kept == nil {
+				kept = conn
+			} else {
+				errs = append(errs, conn.Close())
+			}
+			continue
+		}
+		c.at.Store(int64(n))
+		if kept != nil {
+			_ = kept.Close() // nobody misses it
+		}
+		return conn, nil
+	}
+	if kept != nil {
+		return kept, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// to makes a connection to one host.
+func (c *connector) to(ctx context.Context, host int) (driver.Conn, error) {
+	conn, err := c.hosts[host].Connect(ctx)
 	if err != nil {
 		return nil, connectError(err)
 	}
@@ -392,9 +500,20 @@ func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	if c.as == follows {
+		return conn, nil
+	}
 	at := &ledConn{fullConn: conn.(fullConn), looked: time.Now()}
-	if !c.writes {
+	if c.as == reads {
 		return at, nil
 	}
 	return &writeConn{ledConn: at, stmts: map[bulkSize]driver.Stmt{}}, nil
+}
+
+// ledOf gives what looks at the server of a connection.
+func ledOf(conn driver.Conn) *ledConn {
+	if w, ok := conn.(*writeConn); ok {
+		return w.ledConn
+	}
+	return conn.(*ledConn)
 }

@@ -10,12 +10,7 @@ import (
 // no locks and no time-out but ctx's, and should not be held for long: the
 // engines keep what others overwrite until it ends.
 func (db *DB) Snapshot(ctx context.Context, read func(ctx context.Context, tx *Tx) error) error {
-	options := &sql.TxOptions{ReadOnly: true} // SQLite: a deferred transaction, which is a snapshot
-	if db.engine == MySQL {
-		// Of this transaction only, and without the words READ ONLY, which TiDB refuses (1235).
-		options = &sql.TxOptions{Isolation: sql.LevelRepeatableRead}
-	}
-	tx, err := db.show.BeginTx(ctx, options)
+	tx, err := db.moment(ctx, db.show)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -25,6 +20,16 @@ func (db *DB) Snapshot(ctx context.Context, read func(ctx context.Context, tx *T
 		err = db.tell(unavailable(err))
 	}
 	return err
+}
+
+// moment begins a transaction that sees one moment.
+func (db *DB) moment(ctx context.Context, pool *sql.DB) (*sql.Tx, error) {
+	options := &sql.TxOptions{ReadOnly: true} // SQLite: a deferred transaction, which is a snapshot
+	if db.engine == MySQL {
+		// Of this transaction only, and without the words READ ONLY, which TiDB refuses (1235).
+		options = &sql.TxOptions{Isolation: sql.LevelRepeatableRead}
+	}
+	return pool.BeginTx(ctx, options)
 }
 
 // Engine tells which family the transaction's database belongs to.

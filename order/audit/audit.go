@@ -130,8 +130,8 @@ func (a *Auditor) Verify(ctx context.Context, progress func(done, total int, id 
 // while the service runs. An error means that the database could not be read,
 // not that a check failed.
 func (a *Auditor) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, err error) {
-	err = a.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		r, err = a.verifyIn(ctx, tx, o)
+	err = a.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) error {
+		r, err = a.verifyIn(ctx, v, o)
 		return err
 	})
 	return r, err
@@ -139,7 +139,7 @@ func (a *Auditor) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, er
 
 // verifyIn runs the checks on what a transaction sees, one after the other: an engine
 // gives a snapshot to one connection.
-func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (Report, error) {
+func (a *Auditor) verifyIn(ctx context.Context, q sqldb.Reader, o VerifyOptions) (Report, error) {
 	start := a.cfg.Now()
 	all := checks
 	if o.Quiescent {
@@ -156,13 +156,13 @@ func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 		if o.Progress != nil {
 			o.Progress(i, len(all), c.id)
 		}
-		result, err := a.run(ctx, tx, c)
+		result, err := a.run(ctx, q, c)
 		if err != nil {
 			return r, sqldb.Wrap("verify "+c.id, err)
 		}
 		r.Checks = append(r.Checks, result)
 	}
-	err := tx.QueryRowContext(ctx, `SELECT
+	err := q.QueryRowContext(ctx, `SELECT
   (SELECT COUNT(*) FROM orders),
   (SELECT COUNT(*) FROM payments),
   (SELECT COUNT(*) FROM payments WHERE outcome = 'held')`).Scan(&r.Orders, &r.Payments, &r.Held)
@@ -175,7 +175,7 @@ func (a *Auditor) verifyIn(ctx context.Context, tx *sqldb.Tx, o VerifyOptions) (
 
 // run runs one check. It counts all rows that break it and keeps the text of the first
 // maxViolations. Its duration is by the clock of Config.
-func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, error) {
+func (a *Auditor) run(ctx context.Context, q sqldb.Reader, c check) (CheckResult, error) {
 	start := a.cfg.Now()
 	result := CheckResult{ID: c.id, Meaning: c.meaning, Violations: []string{}}
 	found := func(row string) {
@@ -186,22 +186,22 @@ func (a *Auditor) run(ctx context.Context, tx *sqldb.Tx, c check) (CheckResult, 
 	var err error
 	switch c.id {
 	case schemaCheck:
-		err = migrations.MissingGuards(ctx, tx, found)
+		err = migrations.MissingGuards(ctx, q, a.db.Engine(), found)
 	case trailCheck:
-		err = trail.Check(ctx, tx, found)
+		err = trail.Check(ctx, q, found)
 	default:
-		err = eachRow(ctx, tx, a.text(tx.Engine(), c.query), a.args(c), found)
+		err = eachRow(ctx, q, a.text(a.db.Engine(), c.query), a.args(c), found)
 	}
 	if err == nil && c.id == proofsCheck {
-		err = checkProofs(ctx, tx, found)
+		err = checkProofs(ctx, q, found)
 	}
 	result.Took = a.cfg.Now().Sub(start)
 	return result, err
 }
 
 // eachRow gives every row of a query as "column=value …", whatever its columns are.
-func eachRow(ctx context.Context, tx *sqldb.Tx, query string, args []any, found func(row string)) error {
-	rows, err := tx.QueryContext(ctx, query, args...)
+func eachRow(ctx context.Context, q sqldb.Reader, query string, args []any, found func(row string)) error {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -49,9 +49,9 @@ type closed struct {
 // checkProofs makes the hashes of the files that were kept with every closing, one at a time, and tells found of each
 // closing whose files are not those that were closed, or whose row says something else than they do. It shares nothing
 // with whoever writes them.
-func checkProofs(ctx context.Context, tx *sqldb.Tx, found func(row string)) error {
+func checkProofs(ctx context.Context, q sqldb.Querier, found func(row string)) error {
 	var all []closed
-	err := sqldb.Each(ctx, tx, `SELECT bill_date, seq, who, how, why, at, sha1, manifest_sha256, previous_sha256
+	err := sqldb.Each(ctx, q, `SELECT bill_date, seq, who, how, why, at, sha1, manifest_sha256, previous_sha256
 FROM day_closings
 ORDER BY bill_date, seq`, nil, func(rows *sql.Rows) error {
 		var c closed
@@ -61,7 +61,7 @@ ORDER BY bill_date, seq`, nil, func(rows *sql.Rows) error {
 	})
 	for i := 0; err == nil && i < len(all); i++ {
 		var why string
-		if why, err = all[i].wrong(ctx, tx); why != "" {
+		if why, err = all[i].wrong(ctx, q); why != "" {
 			found(fmt.Sprintf("bill_date=%s seq=%d why=%s", all[i].date, all[i].seq, why))
 		}
 	}
@@ -69,7 +69,7 @@ ORDER BY bill_date, seq`, nil, func(rows *sql.Rows) error {
 }
 
 // wrong says which file of a proof is not the one that was closed, or says something else than the row; "" for none.
-func (c *closed) wrong(ctx context.Context, tx *sqldb.Tx) (string, error) {
+func (c *closed) wrong(ctx context.Context, q sqldb.Querier) (string, error) {
 	sums, texts := map[string]string{}, map[string]string{}
 	var name string
 	var packed bytes.Buffer
@@ -81,7 +81,7 @@ func (c *closed) wrong(ctx context.Context, tx *sqldb.Tx) (string, error) {
 		return err
 	}
 	var broken error
-	err := sqldb.Each(ctx, tx, `SELECT name, body
+	err := sqldb.Each(ctx, q, `SELECT name, body
 FROM day_closing_parts
 WHERE bill_date = ?
   AND seq = ?

@@ -68,7 +68,7 @@ func (r *Reconciler) refused(d *Difference, a Action) error {
 // lookAround notes of differences whether the bill that they may wait for is here, and with
 // it what is allowed about each: by few lookups in the primary key, of the days that they
 // wait for.
-func (r *Reconciler) lookAround(ctx context.Context, tx *sqldb.Tx, all []Difference) error {
+func (r *Reconciler) lookAround(ctx context.Context, q sqldb.Reader, all []Difference) error {
 	here := map[string]bool{}
 	for i := range all {
 		d := &all[i]
@@ -78,7 +78,7 @@ func (r *Reconciler) lookAround(ctx context.Context, tx *sqldb.Tx, all []Differe
 		key := ID(d.WaitsFor, d.Type)
 		if _, known := here[key]; !known {
 			var n int
-			err := tx.QueryRowContext(ctx, `SELECT 1
+			err := q.QueryRowContext(ctx, `SELECT 1
 FROM reconciliations r
 WHERE r.bill_date = ?
   AND r.bill_type = ?

@@ -77,9 +77,9 @@ ORDER BY bill_date, bill_type, id`
 
 // endingsOf gives how the differences of each day from one to another stand; a day without any has
 // none.
-func endingsOf(ctx context.Context, tx *sqldb.Tx, from, to time.Time) (map[string]endings, error) {
+func endingsOf(ctx context.Context, q sqldb.Reader, from, to time.Time) (map[string]endings, error) {
 	all, sums := map[string]endings{}, map[string]hash.Hash{}
-	err := sqldb.Each(ctx, tx, endingsStatement, []any{Day(from), Day(to)}, func(rows *sql.Rows) error {
+	err := sqldb.Each(ctx, q, endingsStatement, []any{Day(from), Day(to)}, func(rows *sql.Rows) error {
 		var date, kind, id, resolution, by, why string
 		var status Status
 		var at int64
@@ -421,9 +421,9 @@ func scanClosing(rows *sql.Rows) (c Closing, err error) {
 }
 
 // closingsOf gives the last closing of each day from one to another.
-func closingsOf(ctx context.Context, tx *sqldb.Tx, from, to time.Time) (map[string]*Closing, error) {
+func closingsOf(ctx context.Context, q sqldb.Reader, from, to time.Time) (map[string]*Closing, error) {
 	all := map[string]*Closing{}
-	err := sqldb.Each(ctx, tx, `SELECT `+closingColumns+`
+	err := sqldb.Each(ctx, q, `SELECT `+closingColumns+`
 FROM day_closings c
 WHERE c.bill_date >= ?
   AND c.bill_date <= ?

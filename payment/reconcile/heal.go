@@ -202,10 +202,10 @@ func (r *Reconciler) queryDifferences(ctx context.Context, tail string, args ...
 }
 
 // readDifferences gives the differences that the end of a query selects.
-func (r *Reconciler) readDifferences(ctx context.Context, tx *sqldb.Tx, tail string,
+func (r *Reconciler) readDifferences(ctx context.Context, q sqldb.Reader, tail string,
 	args ...any) ([]Difference, error) {
 	all := []Difference{}
-	err := sqldb.Each(ctx, tx, `SELECT `+differenceColumns+`
+	err := sqldb.Each(ctx, q, `SELECT `+differenceColumns+`
 FROM differences
 `+tail, args, func(rows *sql.Rows) error {
 		d, err := scanDifference(rows)
@@ -215,7 +215,7 @@ FROM differences
 	if err != nil {
 		return nil, fmt.Errorf("read differences: %w", err)
 	}
-	return all, r.lookAround(ctx, tx, all)
+	return all, r.lookAround(ctx, q, all)
 }
 
 // scanDifference reads one row of differenceColumns.
@@ -313,11 +313,11 @@ func (r *Reconciler) showNow(ctx context.Context, id string) (s Stored, err erro
 
 // findStored reads one reconciliation, and counts what is open now: people have resolved
 // some since the run.
-func findStored(ctx context.Context, tx *sqldb.Tx, id string) (Stored, error) {
+func findStored(ctx context.Context, q sqldb.Reader, id string) (Stored, error) {
 	if len(id) < 12 || id[10] != '-' {
 		return Stored{}, ErrNotFound
 	}
-	s, err := scanStored(tx.QueryRowContext(ctx, `SELECT `+storedColumns+`
+	s, err := scanStored(q.QueryRowContext(ctx, `SELECT `+storedColumns+`
 FROM reconciliations r
 WHERE r.bill_date = ?
   AND r.bill_type = ?`, id[:10], id[11:]))
@@ -327,7 +327,7 @@ WHERE r.bill_date = ?
 		return s, fmt.Errorf("read a reconciliation: %w", err)
 	}
 	if s.Result != nil {
-		err = countOpen(ctx, tx, s.Result)
+		err = countOpen(ctx, q, s.Result)
 	}
 	return s, err
 }
@@ -342,29 +342,30 @@ func (r *Reconciler) Export(ctx context.Context, id string, f DifferenceFilter) 
 	if id != "" {
 		f.Date, f.Type = id[:min(len(id), 10)], payment.BillType(id[min(len(id), 11):])
 	}
-	read := func(ctx context.Context, tx *sqldb.Tx) (err error) {
+	read := func(ctx context.Context, q sqldb.Reader) (err error) {
 		if id != "" {
-			if s, err = findStored(ctx, tx, id); err != nil {
+			if s, err = findStored(ctx, q, id); err != nil {
 				return err
 			}
 		}
-		all, err = r.exported(ctx, tx, f)
+		all, err = r.exported(ctx, q, f)
 		return err
 	}
-	if err = r.db.Snapshot(ctx, read); errors.Is(err, ErrNotFound) { // said only where it is written
-		err = r.db.Decide(ctx, read)
+	err = r.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) error { return read(ctx, v) })
+	if errors.Is(err, ErrNotFound) { // said only where it is written
+		err = r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return read(ctx, tx) })
 	}
 	return s, all, err
 }
 
 // exported reads the differences of a filter, page by page.
-func (r *Reconciler) exported(ctx context.Context, tx *sqldb.Tx, f DifferenceFilter) ([]Difference, error) {
+func (r *Reconciler) exported(ctx context.Context, q sqldb.Reader, f DifferenceFilter) ([]Difference, error) {
 	all, limit := []Difference{}, f.Limit
 	for f.Limit = differencesPage; ; {
 		if limit > 0 {
 			f.Limit = min(differencesPage, limit-len(all))
 		}
-		page, err := r.findDifferences(ctx, tx, &f)
+		page, err := r.findDifferences(ctx, q, &f)
 		if err != nil {
 			return nil, err
 		}
@@ -380,8 +381,8 @@ func (r *Reconciler) exported(ctx context.Context, tx *sqldb.Tx, f DifferenceFil
 // before is "". All are as of one moment.
 func (r *Reconciler) List(ctx context.Context, before string, limit int) (all []Stored, err error) {
 	r.endWaitingIfCan(ctx)
-	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		all, err = listStored(ctx, tx, before, limit)
+	err = r.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) (err error) {
+		all, err = listStored(ctx, v, before, limit)
 		return err
 	})
 	return all, err
@@ -391,9 +392,9 @@ func (r *Reconciler) List(ctx context.Context, before string, limit int) (all []
 // many of each.
 func (r *Reconciler) Recent(ctx context.Context, days, differences int) (all []Stored, open []Difference, err error) {
 	r.endWaitingIfCan(ctx)
-	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		if all, err = listStored(ctx, tx, "", days); err == nil {
-			open, err = r.findDifferences(ctx, tx, &DifferenceFilter{Status: StatusOpen, Limit: differences})
+	err = r.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) (err error) {
+		if all, err = listStored(ctx, v, "", days); err == nil {
+			open, err = r.findDifferences(ctx, v, &DifferenceFilter{Status: StatusOpen, Limit: differences})
 		}
 		return err
 	})
@@ -429,7 +430,7 @@ func pageOfDays(read []Stored, date string, kind payment.BillType, limit int) []
 }
 
 // listStored is List in a transaction.
-func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]Stored, error) {
+func listStored(ctx context.Context, q sqldb.Reader, before string, limit int) ([]Stored, error) {
 	date, kind := "9999-99-99", ""
 	if before != "" {
 		if len(before) < len(time.DateOnly)+len("-X") || before[10] != '-' {
@@ -443,7 +444,7 @@ func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]
 	}
 	query, args := listStatement(date, limit)
 	all := []Stored{}
-	err := sqldb.Each(ctx, tx, query, args, func(rows *sql.Rows) error {
+	err := sqldb.Each(ctx, q, query, args, func(rows *sql.Rows) error {
 		s, err := scanStored(rows)
 		all = append(all, s)
 		return err
@@ -456,7 +457,7 @@ func listStored(ctx context.Context, tx *sqldb.Tx, before string, limit int) ([]
 		if all[i].Result == nil {
 			continue
 		}
-		if err := countOpen(ctx, tx, all[i].Result); err != nil {
+		if err := countOpen(ctx, q, all[i].Result); err != nil {
 			return nil, err
 		}
 	}

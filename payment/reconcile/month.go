@@ -152,12 +152,12 @@ func (r *Reconciler) Month(ctx context.Context, month string) (Month, error) {
 	var open map[string]*openOf
 	var closings map[string]*Closing
 	var now map[string]endings
-	err = r.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		if stored, open, err = storedOf(ctx, tx, from); err == nil {
-			closings, err = closingsOf(ctx, tx, from.AddDate(0, 0, -1), from.AddDate(0, 1, -1))
+	err = r.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) (err error) {
+		if stored, open, err = storedOf(ctx, v, from); err == nil {
+			closings, err = closingsOf(ctx, v, from.AddDate(0, 0, -1), from.AddDate(0, 1, -1))
 		}
 		if err == nil && len(closings) > 0 {
-			now, err = endingsOf(ctx, tx, from, from.AddDate(0, 1, -1))
+			now, err = endingsOf(ctx, v, from, from.AddDate(0, 1, -1))
 		}
 		return err
 	})
@@ -262,10 +262,10 @@ type openOf struct{ open, pending int64 }
 
 // storedOf reads the bills of all transactions of a month, and what is open now of each of its days, whether it has
 // such a bill or not.
-func storedOf(ctx context.Context, tx *sqldb.Tx, from time.Time) (map[string]*Stored, map[string]*openOf, error) {
+func storedOf(ctx context.Context, q sqldb.Reader, from time.Time) (map[string]*Stored, map[string]*openOf, error) {
 	all, open := map[string]*Stored{}, map[string]*openOf{}
 	days := []any{Day(from), Day(from.AddDate(0, 1, -1))}
-	err := sqldb.Each(ctx, tx, openStatement, days, func(rows *sql.Rows) error {
+	err := sqldb.Each(ctx, q, openStatement, days, func(rows *sql.Rows) error {
 		var day string
 		var status Status
 		var n int64
@@ -281,7 +281,7 @@ func storedOf(ctx context.Context, tx *sqldb.Tx, from time.Time) (map[string]*St
 		return err
 	})
 	if err == nil {
-		err = sqldb.Each(ctx, tx, monthStatement, days, func(rows *sql.Rows) error {
+		err = sqldb.Each(ctx, q, monthStatement, days, func(rows *sql.Rows) error {
 			s, err := scanStored(rows)
 			if s.Result != nil {
 				s.Result.Open, s.Result.Pending = 0, 0

@@ -111,7 +111,7 @@ func (r *Reconciler) Differences(ctx context.Context, f DifferenceFilter) (all [
 }
 
 // findDifferences reads the differences of a filter.
-func (r *Reconciler) findDifferences(ctx context.Context, tx *sqldb.Tx, f *DifferenceFilter) ([]Difference, error) {
+func (r *Reconciler) findDifferences(ctx context.Context, q sqldb.Reader, f *DifferenceFilter) ([]Difference, error) {
 	if err := bounds.DifferenceID.Cursor(f.Cursor); err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (r *Reconciler) findDifferences(ctx context.Context, tx *sqldb.Tx, f *Diffe
 		return nil, fmt.Errorf("%w: whose differences takes a status, a day or an order", ErrRequest)
 	}
 	tail, args := f.tail()
-	return r.readDifferences(ctx, tx, tail, args...)
+	return r.readDifferences(ctx, q, tail, args...)
 }
 
 // tail is what follows the columns of a page, with its arguments: the index by which it is read,
@@ -404,8 +404,8 @@ LIMIT 1`, nil, func(rows *sql.Rows) error {
 }
 
 // count adds what is open and what waits.
-func (o *Open) count(ctx context.Context, tx *sqldb.Tx) error {
-	return sqldb.Each(ctx, tx, `SELECT status, kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date),
+func (o *Open) count(ctx context.Context, q sqldb.Reader) error {
+	return sqldb.Each(ctx, q, `SELECT status, kind, COUNT(*), SUM(ABS(bill_fen - ours_fen)), MIN(bill_date),
   MIN(opened_at)
 FROM differences
 WHERE status IN ('OPEN', 'PENDING_NEXT_DAY')

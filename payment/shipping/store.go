@@ -228,7 +228,7 @@ func (s *Service) List(ctx context.Context, state State, cursor string, limit in
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := find(ctx, s.cfg.DB, ListQuery, string(state), after, after, no, limit+1)
+	rows, err := find(ctx, s.cfg.DB.Shown(), ListQuery, string(state), after, after, no, limit+1)
 	if err != nil {
 		return nil, "", err
 	}

@@ -22,12 +22,13 @@ type Filter struct {
 // List gives a page of the trail, newest first, and the cursor of the next, "" on the last. Errors:
 // bounds.ErrCursor, database errors.
 func (t *Trail) List(ctx context.Context, f Filter) ([]Entry, string, error) {
-	where, args, err := f.where(ctx, t.db)
+	q := t.db.Shown()
+	where, args, err := f.where(ctx, q)
 	if err != nil {
 		return nil, "", err
 	}
 	var all []Entry
-	err = sqldb.Each(ctx, t.db, `SELECT `+columns+`
+	err = sqldb.Each(ctx, q, `SELECT `+columns+`
 FROM trail
 WHERE `+strings.Join(where, "\n  AND ")+`
 ORDER BY seq DESC
@@ -48,7 +49,7 @@ LIMIT ?`, append(args, f.Limit+1), func(rows *sql.Rows) error {
 }
 
 // where makes the conditions. Times become numbers, so that one index serves each filter with the order.
-func (f *Filter) where(ctx context.Context, db *sqldb.DB) (where []string, args []any, err error) {
+func (f *Filter) where(ctx context.Context, q sqldb.Querier) (where []string, args []any, err error) {
 	add := func(condition string, arg any) {
 		where, args = append(where, condition), append(args, arg)
 	}
@@ -70,7 +71,7 @@ func (f *Filter) where(ctx context.Context, db *sqldb.DB) (where []string, args 
 		if at.IsZero() {
 			continue
 		}
-		first, err := firstSince(ctx, db, at)
+		first, err := firstSince(ctx, q, at)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -86,8 +87,8 @@ func (f *Filter) where(ctx context.Context, db *sqldb.DB) (where []string, args 
 
 // firstSince gives the number of the first row at or after a time, 0 for none. Clocks of processes differ by
 // little, so a row beside the edge of a range may be on its other side.
-func firstSince(ctx context.Context, db *sqldb.DB, at time.Time) (seq int64, err error) {
-	err = sqldb.Each(ctx, db, `SELECT seq
+func firstSince(ctx context.Context, q sqldb.Querier, at time.Time) (seq int64, err error) {
+	err = sqldb.Each(ctx, q, `SELECT seq
 FROM trail
 WHERE at >= ?
 ORDER BY at, seq
@@ -115,7 +116,7 @@ func (t *Trail) All(ctx context.Context, from, to time.Time, do func(*Entry) err
 	first := int64(1)
 	if !from.IsZero() {
 		var err error
-		if first, err = firstSince(ctx, t.db, from); err != nil || first == 0 {
+		if first, err = firstSince(ctx, t.db.Shown(), from); err != nil || first == 0 {
 			return err
 		}
 	}
@@ -129,7 +130,7 @@ const exportRows = 1000
 func (t *Trail) pages(ctx context.Context, next int64, to time.Time, do func(*Entry) error) error {
 	for {
 		var page []Entry
-		err := sqldb.Each(ctx, t.db, `SELECT `+columns+`
+		err := sqldb.Each(ctx, t.db.Shown(), `SELECT `+columns+`
 FROM trail
 WHERE seq >= ?
 ORDER BY seq

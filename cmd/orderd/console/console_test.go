@@ -136,7 +136,10 @@ func newDeskOf(t *testing.T, f *ordertest.Fixture, log *slog.Logger, checks ...C
 		Failures: d.failures,
 		Gates:    d.Admin, Queues: d.home,
 		Schema: func(ctx context.Context) (int64, int64, error) { return migrations.Versions(ctx, d.DB) },
-		Keys:   []Key{{"5157F09EFDC096DE15EBE81A47057A72", time.Unix(1_900_000_000, 0)}}}, d.Clock.Now)
+		Lag: func() (sqldb.Lag, bool) {
+			return sqldb.Lag{Known: true, Age: 1500 * time.Millisecond, Fresh: true}, true
+		},
+		Keys: []Key{{"5157F09EFDC096DE15EBE81A47057A72", time.Unix(1_900_000_000, 0)}}}, d.Clock.Now)
 	t.Cleanup(func() { // the people of this test's configuration have no accounts
 		for _, q := range []string{"UPDATE operators SET created_by = 'bootstrap' WHERE created_by LIKE 'the-%'",
 			"UPDATE operators SET disabled_by = 'bootstrap' WHERE disabled_by LIKE 'the-%'",
@@ -747,6 +750,7 @@ func TestMetrics(t *testing.T) {
 		"orderd_payments_held 0", "orderd_payments_held_fen 0", "orderd_payments_held_oldest_seconds 0",
 		"orderd_recon_open_oldest_seconds 0", "orderd_recon_last_success_timestamp_seconds 0",
 		`orderd_metrics_source_up{source="schema"} 1`, "orderd_schema_version ", "orderd_schema_behind 0",
+		"orderd_replica_reading 1", "orderd_replica_lag_seconds 1.5",
 		`orderd_wechat_key_expiry_timestamp_seconds{key="5157F09EFDC096DE15EBE81A47057A72"} 1.9e+09`,
 		`route="/admin/v1/orders/:no",status_class="4xx"`} {
 		if !strings.Contains(text, series) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment/reconcile"
 	"orderd/payment/shipping"
@@ -48,6 +49,8 @@ type Sources struct {
 	// program.
 	Schema func(ctx context.Context) (has, knows int64, err error)
 	Keys   []Key
+	// Lag gives how far behind the replica is that lists are read from; ok is false without one.
+	Lag func() (l sqldb.Lag, ok bool)
 	// CloseRate is how many orders a second WeChat Pay is asked to close, 0 or less
 	// without a limit.
 	CloseRate float64
@@ -98,7 +101,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	defer g.mu.Unlock()
 	if age := g.now().Sub(g.at); g.at.IsZero() || age < 0 || age >= gaugeFor {
 		g.last = slices.Concat(g.backlog(), g.held(), g.owed(), g.differences(), g.shipped(), g.told(), g.depth(),
-			g.failed(), g.sales(), g.waiting(), g.schema(), g.keys())
+			g.failed(), g.sales(), g.waiting(), g.schema(), g.lag(), g.keys())
 		g.at = g.now()
 	}
 	for _, m := range g.last {
@@ -383,6 +386,28 @@ func (g *gauges) schema() []prometheus.Metric {
 	return append(all, gauge(desc("orderd_schema_version", "The newest migration of the database."), float64(has)),
 		gauge(desc("orderd_schema_behind", "By how many migrations the program is newer than the database."),
 			float64(max(knows-has, 0))))
+}
+
+// lag is how far behind the replica of this process is, which every process measures by itself.
+func (g *gauges) lag() []prometheus.Metric {
+	if g.Lag == nil {
+		return nil
+	}
+	l, ok := g.Lag()
+	if !ok {
+		return nil
+	}
+	reading := 0.0
+	if l.Fresh {
+		reading = 1
+	}
+	all := []prometheus.Metric{gauge(desc("orderd_replica_reading",
+		"1 while lists are read from the replica of ORDERD_READ_DSN, 0 while the primary stands in."), reading)}
+	if l.Known {
+		all = append(all, gauge(desc("orderd_replica_lag_seconds",
+			"Age of the newest moment of which the replica is known to have everything."), l.Age.Seconds()))
+	}
+	return all
 }
 
 // keys is when the certificates of WeChat Pay end. Its public keys never do and are not

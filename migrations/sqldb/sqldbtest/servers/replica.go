@@ -124,3 +124,14 @@ func slaveStatus(ctx context.Context, db *sql.DB) (map[string]string, error) {
 	}
 	return status, rows.Err()
 }
+
+// Place gives where a primary's log is, as MASTER_GTID_WAIT takes it.
+func (m *MariaDB) Place(ctx context.Context) (gtids string, err error) {
+	db, err := sql.Open("mysql", "root@unix("+m.sock+")/mysql")
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	err = db.QueryRowContext(ctx, "SELECT @@gtid_binlog_pos").Scan(&gtids)
+	return gtids, err
+}

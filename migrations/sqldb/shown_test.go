@@ -1,0 +1,133 @@
+package sqldb_test
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"orderd/migrations"
+	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
+)
+
+// served gives the number of the server that answers what is shown.
+func served(t *testing.T, db *sqldb.DB) (id int) {
+	t.Helper()
+	if err := db.Shown().QueryRowContext(t.Context(), "SELECT @@server_id").Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// servedBy waits until a server answers what is shown.
+func servedBy(t *testing.T, db *sqldb.DB, id int) {
+	t.Helper()
+	for begin := time.Now(); served(t, db) != id; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			l, _ := db.Lag()
+			t.Fatalf("server %d does not show: %+v", id, l)
+		}
+	}
+}
+
+// shownMugs counts the SKUs of a name as they are shown, by a snapshot.
+func shownMugs(t *testing.T, db *sqldb.DB, name string) (n int) {
+	t.Helper()
+	err := db.Shown().Snapshot(t.Context(), func(ctx context.Context, v sqldb.View) error {
+		return v.QueryRowContext(ctx, "SELECT COUNT(*) FROM skus WHERE sku_id = ?", name).Scan(&n)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A replica shows while it is within the bound. What it has not got yet is missing there alone: what decides sees it,
+// and so does what the primary shows. One that is held back, dies, or is no copy of the database is left for the
+// primary.
+func TestReplicaShowsWithinItsBound(t *testing.T) {
+	primary, replica := sqldbtest.Replicated(t, false)
+	if err := primary.Create(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	db := sqldbtest.Open(t, primary.DSN("shop"))
+	other := sqldbtest.Open(t, primary.DSN("shop")) // the same with another bound
+	follow := func(db *sqldb.DB, bound time.Duration) {
+		t.Helper()
+		if err := db.ShowFrom(t.Context(), replica.DSN("shop"), migrations.Birth, bound); err != nil {
+			t.Fatal(err)
+		}
+		servedBy(t, db, 2)
+	}
+	follow(db, time.Minute)
+	follow(other, sqldb.LeastLag)
+	put(t, db, "mug", 10)
+	for begin := time.Now(); shownMugs(t, db, "mug") == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("the replica never shows it")
+		}
+	}
+	if err := replica.Exec(t.Context(), "STOP SLAVE SQL_THREAD"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, db, "cup", 3)
+	if n := shownMugs(t, db, "cup"); n != 0 || served(t, db) != 2 {
+		t.Error("a minute has not passed, and the replica does not show")
+	}
+	known, err := sqldb.Decided(t.Context(), db, "SELECT sku_id FROM skus", nil, sqldb.Column[string])
+	if err != nil || !slices.Contains(known, "cup") {
+		t.Error("what decides does not see what was written:", known, err)
+	}
+	if n := available(t, db, "cup"); n != 3 {
+		t.Errorf("the primary shows %d", n)
+	}
+	servedBy(t, other, 1)
+	if n := shownMugs(t, other, "cup"); n != 1 {
+		t.Error("the primary stands in for the replica, and does not show what it has")
+	}
+	if l, _ := other.Lag(); l.Fresh || !errors.Is(l.Err, sqldb.ErrBehind) {
+		t.Errorf("%+v", l)
+	}
+	if err := replica.Exec(t.Context(), "START SLAVE"); err != nil {
+		t.Fatal(err)
+	}
+	servedBy(t, other, 2)
+	if n := shownMugs(t, other, "cup"); n != 1 {
+		t.Error("it is fresh again, and has not what was written before")
+	}
+	stranger := sqldbtest.Open(t, primary.DSN("shop"))
+	err = stranger.ShowFrom(t.Context(), replica.DSN("mysql"), "SELECT DATABASE()", time.Minute)
+	if l, _ := stranger.Lag(); err != nil || !errors.Is(l.Err, sqldb.ErrNoCopy) || served(t, stranger) != 1 {
+		t.Errorf("another database shows: %+v, %v", l, err)
+	}
+	replica.Kill()
+	for range 5 { // at once, each without an error
+		if n := shownMugs(t, db, "cup"); n != 1 || served(t, db) != 1 {
+			t.Error("the replica is dead, and the primary does not show")
+		}
+	}
+}
+
+// What decides takes a *Tx. Neither what shows nor what it gives is one, or leads to one.
+func TestShownLeadsToNoTransaction(t *testing.T) {
+	for of, want := range map[reflect.Type][]string{
+		reflect.TypeFor[sqldb.Shown](): {"FromReplica", "QueryContext", "QueryRowContext", "Snapshot"},
+		reflect.TypeFor[sqldb.View]():  {"QueryContext", "QueryRowContext"},
+	} {
+		var has []string
+		for i := range of.NumMethod() {
+			m := of.Method(i)
+			has = append(has, m.Name)
+			if strings.Contains(m.Type.String(), "Tx") || strings.Contains(m.Type.String(), "sqldb.DB") {
+				t.Errorf("%s: %s", m.Name, m.Type)
+			}
+		}
+		if !slices.Equal(has, want) {
+			t.Errorf("%s has %v: does one of them write, or decide?", of, has)
+		}
+	}
+}
