@@ -36,6 +36,9 @@ var errUsage = errors.New("usage")
 // a database that is away.
 var errBroken = errors.New("an invariant is broken")
 
+// errLost marks what a fail-over lost: exit 4, as of errBroken.
+var errLost = errors.New("writes are lost")
+
 // errDown marks a dependency that is away: exit 5. A script may run the same verb again.
 var errDown = errors.New("a dependency is down")
 
@@ -67,6 +70,7 @@ var exitCodes = []struct {
 	{answered(payment.KindMisconfigured), exitUsage}, // our keys, or our merchant
 	{is(errOpen), exitOpen},
 	{is(errBroken), exitInvariant},
+	{is(errLost), exitInvariant},
 	{is(errDown, sqldb.ErrUnavailable, sqldb.ErrOverloaded, sqldb.ErrLostRace, payment.ErrBillNotReady,
 		payment.ErrBillDamaged, reconcile.ErrRunning), exitDown},
 	{answered(payment.KindUnknown, payment.KindRateLimited, payment.KindUserPaying), exitDown},

@@ -39,6 +39,7 @@ var verbs = map[string]struct {
 	"order close": {"NO --reason r --yes", "db"}, "order sync": {"NO", "db"},
 	"order vouch": {"NO --reason r --yes", "db"},
 	"held list":   {"", "db"}, "held resolve": {"T --action REFUND --reason r --yes", "db"},
+	"held adopt":         {"--against sqlite:/nowhere/a.db --reason a-reason-that-is-long --yes", "db"},
 	"payments held list": {"", "db"}, "payments held judge-again": {"T --reason r --yes", "db"},
 	"refund list": {"", "db"}, "refund get": {"R", "db"}, "refund ask": {"NO --reason r --yes", "db"},
 	"refund approve": {"R --reason r --yes", "db"}, "refund reject": {"R --reason r --yes", "db"},

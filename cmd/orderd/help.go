@@ -160,6 +160,11 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 	"stock_flows_from": "Of orders placed, and of movements by hand made, from this time on, at most 31 days before " +
 		"the end; without it, of a day.",
 	"held": "Payments that fit no order and wait for a person: look at them, decide about them.",
+	"held_adopt": "After a fail-over that lost writes: ask WeChat Pay about what only the old primary has, take " +
+		"in what was paid, close what was not.",
+	"held_adopt_against": "The old primary's database, which takes no writes any more.",
+	"held_adopt_refund": "Send back at once what was paid for orders that are lost, by the rules of refunds; else " +
+		"it is held.",
 	"held_action": "APPLY: judge it again, if WeChat Pay still has it. REFUND: send it back; above the limit it " +
 		"takes two people. WRITE_OFF: keep it as nobody's; it is proposed by the first person and done by a second, " +
 		"who gives the same command with a token of their own.",
@@ -193,6 +198,8 @@ var helpTexts = map[string]string{ //nolint:gosec // G101: sentences about secre
 		"costs no money and opens no trade. orderd serve has to run, to take the callbacks.",
 	"verify_quiescent": "Check too what holds only when nothing is under way: nothing overdue, on its way or " +
 		"waiting for a person.",
+	"verify_against": "List too the orders, trades, payments and refunds that only this database has: the old " +
+		"primary's, after a fail-over.",
 	"verify_metrics": "Write the result to this file too, for the textfile collector of Prometheus' node exporter.",
 	"export_kind":    "alerts (Prometheus), grafana, systemd, compose, k8s or openapi.",
 	"verify_repair": "Say what of it can be repaired honestly, which rows, and why; changes nothing without " +

@@ -26,6 +26,7 @@ var jsonVerbs = map[string]string{
 	"stock verify": "", "find": "NO", "stock flows": "1001", "order get": "NO", "order list": "none",
 	"order timeline": "NO", "order close": "",
 	"order sync": "", "order vouch": "", "held list": "none",
+	"held adopt":   "",
 	"held resolve": "42 --action REFUND --reason r --yes", "payments held list": "",
 	"payments held judge-again": "", "refund list": "none",
 	"refund ask": "NO --reason r --yes --key k2 --amount 1.00", "refund get": "RNO", "refund approve": "",

@@ -19,6 +19,7 @@ type paymentsCmd struct {
 type heldMoneyCmd struct {
 	List    heldList    `cmd:"" default:"withargs" help:"List them."`
 	Resolve heldResolve `cmd:"" help:"Decide about one."`
+	Adopt   heldAdopt   `cmd:"" help:"${held_adopt}"`
 }
 
 // heldResolve is `orderd held resolve`.

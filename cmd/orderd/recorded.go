@@ -45,6 +45,7 @@ var changes = map[string]change{
 	"order sync":                {action: "order.ask"},
 	"order vouch":               {action: "order.vouch"},
 	"held resolve":              {action: "held.resolve"},
+	"held adopt":                {action: "held.adopt"},
 	"payments held judge-again": {action: "held.judge"},
 	"refund ask":                {action: "refund.ask"},
 	"refund approve":            {action: "refund.approve"},
@@ -87,7 +88,7 @@ var changes = map[string]change{
 }
 
 // shellOnly are actions that no route has, for who looks through the trail.
-var shellOnly = []string{"books.repair"}
+var shellOnly = []string{"books.repair", "held.adopt"}
 
 // dryRun is the flag with which a verb changes nothing.
 const dryRun = "dry-run"
@@ -97,7 +98,7 @@ const dryRun = "dry-run"
 var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "bill", "buckets",
 	"cause", "closes-at", "count", "customer", "date", "delta", "error", "event", "expected", "expires",
 	"id", "item", "key", "label", "mode", "note", "of", "opens-at", "operator", "order", "parcel", "partial",
-	"per-customer", "person", "placed-from", "placed-to", "quantity", "quiescent", "rate", "repair", "restock", "role",
+	"per-customer", "person", "placed-from", "placed-to", "quantity", "quiescent", "rate", "refund", "repair", "restock", "role",
 	"sale", "scopes", "seq", "sha1", "shop", "since", "sku", "state", "stuck", "text", "to", "type", "types", "way",
 	"wechat"}
 

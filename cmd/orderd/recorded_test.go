@@ -44,6 +44,7 @@ var readVerbs = map[string]string{
 var unkeptFlags = map[string]string{
 	"yes": "says nothing of what is done", "output": "says nothing of what is done", dryRun: "then nothing is done",
 	"reason": "has a column", "file": "where it is written says nothing of it",
+	"against":    "has a password",
 	"token-file": "the file has a secret; its person is the actor", "card": "a bank card",
 	"seen": "a digest of what was looked at; the count stands there",
 	"url":  "of the console, for a link", "metrics": "says nothing of what is done", "help": "then nothing is done",

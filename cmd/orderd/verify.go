@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"orderd/cmd/screen"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/audit"
 )
@@ -26,6 +27,8 @@ type verifyCmd struct {
 	// in the timelines.
 	Repair bool `help:"${verify_repair}"`
 	Apply  bool `help:"With --repair: do it, then verify again. Needs --reason."`
+	// Against is the old primary's database, after a fail-over that may have lost writes.
+	Against string `placeholder:"DSN" help:"${verify_against}"`
 	// Metrics is a file, since no process that is scraped knows what this one found.
 	Metrics string `type:"path" placeholder:"FILE" help:"${verify_metrics}"`
 	Reason  reason `help:"With --apply: why, for the timelines and the flows."`
@@ -36,6 +39,7 @@ type verifyCmd struct {
 type verified struct {
 	audit.Report
 	Repairs *audit.Repairs `json:"repair,omitempty"`
+	Lost    *audit.Lost    `json:"only_in_other,omitempty"`
 }
 
 // Run checks every invariant, with --repair after what was or can be repaired. A repair
@@ -65,6 +69,11 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		if v.Report, err = c.check(ctx, co, t); err != nil {
 			return err
 		}
+		if c.Against != "" {
+			if v.Lost, err = against(ctx, co, c.Against, t); err != nil {
+				return err
+			}
+		}
 		if c.Metrics != "" {
 			if err := writeMetrics(c.Metrics, v.Report, time.Now()); err != nil {
 				return err
@@ -72,8 +81,13 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		err = c.show(t, v, v.table)
 		switch {
-		case err != nil || v.OK():
+		case err != nil:
 			return err
+		case v.OK() && v.Lost != nil && v.Lost.Any():
+			return fmt.Errorf("%w: the other database has what this one has not; 'orderd held adopt' takes in what was "+
+				"paid for it", errLost)
+		case v.OK():
+			return nil
 		// After a repair the rows are those that it could not mend.
 		case c.Repair:
 			return fmt.Errorf("%w: what is left is named above, with the next step", errBroken)
@@ -102,6 +116,18 @@ func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Repo
 	return r, err
 }
 
+// against lists what only the database of a DSN has.
+func against(ctx context.Context, co *core, dsn string, t *terminal) (l *audit.Lost, err error) {
+	p := t.progress()
+	defer p.End()
+	l = new(audit.Lost)
+	err = withOther(ctx, dsn, func(other *sqldb.DB) (err error) {
+		*l, err = co.audit.Against(ctx, other, func(table, after string) { p.Show("%s %s", table, after) })
+		return err
+	})
+	return l, err
+}
+
 // table prints every check, the rows that break one, and the repairs: one heading for
 // each check, because its reason is the same for all of its rows.
 func (v verified) table(w io.Writer) {
@@ -120,6 +146,9 @@ func (v verified) table(w io.Writer) {
 	}
 	screen.Printf(w, "\n%d orders, %d payments, %d of them held for a person; %d checks in %s\n",
 		v.Orders, v.Payments, v.Held, len(v.Checks), v.Took.Round(time.Millisecond))
+	if v.Lost != nil {
+		lostTable(w, v.Lost)
+	}
 	if v.Repairs == nil {
 		return
 	}

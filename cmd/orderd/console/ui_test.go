@@ -238,7 +238,7 @@ func values() map[string][]string {
 		v["ages."] = append(v["ages."], strconv.Itoa(i))
 	}
 	v["ages."] = append(v["ages."], "approval", "wechat", "person")
-	v["act."] = append(append(v["act."], Actions()...), "books.repair") // and of the shell alone
+	v["act."] = append(append(v["act."], Actions()...), "books.repair", "held.adopt") // and of the shell alone
 	v["resolution."] = append(reconcile.Resolutions(), "", "payment", "writtenoff")
 	v["status.todo."] = v["status."]
 	for _, r := range operators.Roles() {

@@ -1322,6 +1322,7 @@ var words = map[string][2]string{
 	"act.differences.import":  {"导入工作簿", "Import a workbook"},
 	"act.day.upload":          {"上传账单", "Upload a bill"},
 	"act.books.repair":        {"修复账目", "Repair the books"},
+	"act.held.adopt":          {"找回切换中丢失的款项", "Take in what a fail-over lost"},
 	"act.password.change":     {"修改密码", "Change the password"},
 	"act.totp.begin":          {"设置动态口令", "Begin one-time codes"},
 	"act.totp.confirm":        {"启用动态口令", "Switch one-time codes on"},
