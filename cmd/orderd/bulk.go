@@ -159,6 +159,9 @@ func (c *output) work(ctx context.Context, co *core, t *terminal, run *bulk.Run)
 	if err != nil {
 		return fmt.Errorf("a running service goes on with %[1]s, or 'orderd bulk resume %[1]s': %[2]w", run.ID, err)
 	}
+	if ended.State == bulk.StateStopped {
+		screen.Printf(t.Err, "stopped: %s\n", ended.Note)
+	}
 	return c.show(t, console.ViewBulk(&ended), func(w io.Writer) { writeRuns(w, []bulk.Run{ended}) })
 }
 

@@ -74,6 +74,8 @@ var (
 	ErrReused = errors.New("this id was used for another bulk run")
 	// ErrChanged: the filter finds as many as before, and not the same or not as they were. Nothing was done.
 	ErrChanged = errors.New("they are as many as were meant, and not the same any more: look again")
+	// ErrSecond: what a run approves comes to a sum that takes two people, and whoever started it cannot be both.
+	ErrSecond = errors.New("it comes to more than one person may approve: somebody else of finance has to have it go on")
 	// ErrID: an id is a ULID.
 	ErrID = errors.New("the id of a bulk run is a ULID")
 )
@@ -116,7 +118,7 @@ type State string
 // States of runs.
 const (
 	StateRunning State = "running"
-	StateStopped State = "stopped" // Note says by whom and why; Resume has it go on
+	StateStopped State = "stopped" // Note says by whom and why, or that it TakesTwo; Resume has it go on
 	StateDone    State = "done"
 )
 
@@ -233,6 +235,12 @@ func (a *Ask) check() error {
 	return nil
 }
 
+// TakesTwo reports that a run of a kind that comes to a sum takes two people, by the limit of one refund: the first
+// starts it, and the second has it go on (Resume).
+func (r *Runs) TakesTwo(kind Kind, sum payment.Fen) bool {
+	return kind == KindApprove && r.cfg.Orders.ApprovalsFor(sum) > 1
+}
+
 // Look says what would be done. Errors: ErrTooMany, *order.ValidationError, database errors.
 func (r *Runs) Look(ctx context.Context, kind Kind, f *Filter) (Preview, error) {
 	rows, err := r.find(ctx, kind, f)
@@ -263,8 +271,9 @@ func sum(rows []Row) (all payment.Fen) {
 }
 
 // Start writes down a run and its rows, to be done by whoever runs Run or Work; or gives the run of this id that there
-// is, as it is: whatever the filter finds by now, and stopped if it was stopped. Errors: ErrID, ErrReused, ErrNone,
-// ErrTooMany, *CountError, ErrChanged, *order.ValidationError: nothing is done then.
+// is, as it is: whatever the filter finds by now, and stopped if it was stopped. One that TakesTwo is stopped at once.
+// Errors: ErrID, ErrReused, ErrNone, ErrTooMany, *CountError, ErrChanged, operators.ErrShell (it takes two people),
+// *order.ValidationError: nothing is done then.
 func (r *Runs) Start(ctx context.Context, a *Ask) (Run, error) {
 	if err := a.check(); err != nil {
 		return Run{}, err
@@ -278,6 +287,9 @@ func (r *Runs) Start(ctx context.Context, a *Ask) (Run, error) {
 			return was, nil
 		}
 		return Run{}, err
+	}
+	if r.TakesTwo(a.Kind, sum(rows)) && (operators.Shell(a.Actor) || a.Actor == operators.Bootstrap) {
+		return Run{}, operators.ErrShell
 	}
 	if err := r.insert(ctx, a, rows); err != nil {
 		return Run{}, err

@@ -577,3 +577,63 @@ func TestRunsAreReadByIndex(t *testing.T) {
 		}
 	})
 }
+
+// A hundred refunds that one person may approve each are money that two have to: one person alone moves none of it, nor
+// by stopping and going on, nor with a token of theirs; the second is another.
+func TestABulkOfALargeSumTakesTwoPeople(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, db *sqldb.DB) {
+		s, ctx := newShop(t, db, func(c *order.Config) { c.RefundTwoPersons = 250 }), t.Context()
+		all := s.refunds(3, ordertest.Customer) // 100 each
+		for _, who := range []string{"cli:root", operators.Bootstrap} {
+			a := s.ask(bulk.KindApprove, 3)
+			a.Actor = who
+			if run, err := s.Start(ctx, a); !errors.Is(err, operators.ErrShell) {
+				t.Errorf("%s starts it alone: %+v %v", who, run, err)
+			}
+		}
+		run := s.started(bulk.KindApprove, 3)
+		if run.State != bulk.StateStopped || run.Note != bulk.ErrSecond.Error() {
+			t.Fatalf("%+v", run)
+		}
+		if same := s.worked(s.Runs, run.ID); same.State != bulk.StateStopped {
+			t.Errorf("%+v", same)
+		}
+		for who, want := range map[string]error{"fin": bulk.ErrSecond, "cli:root": operators.ErrShell,
+			operators.Bootstrap: operators.ErrShell} {
+			if _, err := s.Resume(ctx, run.ID, who, "go"); !errors.Is(err, want) {
+				t.Errorf("%s has it go on: %v", who, err)
+			}
+		}
+		if err := operators.Create(ctx, db, "vic", operators.Viewer, operators.Bootstrap,
+			s.Clock.Now().Add(-48*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Resume(ctx, run.ID, "vic", "go"); !errors.Is(err, operators.ErrNoLonger) {
+			t.Errorf("a viewer has it go on: %v", err)
+		}
+		for _, no := range all {
+			if got := s.RefundState(t, no); got != order.RefundStatePending {
+				t.Errorf("by one person %s is %s", no, got)
+			}
+		}
+		if run, err := s.Resume(ctx, run.ID, "fin2", "I have looked"); err != nil || run.State != bulk.StateRunning {
+			t.Fatalf("%+v %v", run, err)
+		}
+		if run, err := s.Stop(ctx, run.ID, "fin", "wait"); err != nil || run.State != bulk.StateStopped {
+			t.Fatalf("%+v %v", run, err)
+		}
+		if _, err := s.Resume(ctx, run.ID, "fin", "go"); !errors.Is(err, bulk.ErrSecond) {
+			t.Errorf("who started it has it go on: %v", err)
+		}
+		if _, err := s.Resume(ctx, run.ID, "fin2", "go"); err != nil {
+			t.Fatal(err)
+		}
+		run = s.worked(s.Runs, run.ID)
+		s.counts(&run, 3, 0, 0)
+		s.refunds(2, ordertest.Customer)
+		if run := s.started(bulk.KindApprove, 2); run.State != bulk.StateRunning { // 200
+			t.Errorf("%+v", run)
+		}
+		s.AssertVerified(t)
+	})
+}

@@ -124,12 +124,17 @@ func (r *Runs) Rows(ctx context.Context, id string, state RowState, after int64,
 
 // insert writes a run and its rows. Of two at once with one id the second finds the first's.
 func (r *Runs) insert(ctx context.Context, a *Ask, rows []Row) error {
+	now := sqldb.Millis(r.cfg.Now())
+	state, note, ended := StateRunning, "", int64(0)
+	if r.TakesTwo(a.Kind, sum(rows)) {
+		state, note, ended = StateStopped, ErrSecond.Error(), now
+	}
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO bulk_runs
   (id, kind, actor, reason, filter, total, sum_fen, state, done, changed, failed, note, holder, held_until, created_at,
   ended_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, 'running', 0, 0, 0, '', '', 0, ?, 0)`, a.ID, string(a.Kind), a.Actor, a.Reason,
-			a.Filter.Text(), len(rows), int64(sum(rows)), sqldb.Millis(r.cfg.Now()))
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, ?, '', 0, ?, ?)`, a.ID, string(a.Kind), a.Actor, a.Reason, a.Filter.Text(),
+			len(rows), int64(sum(rows)), string(state), bounds.BulkNote.Cut(note), now, ended)
 		if err != nil {
 			return err
 		}
@@ -150,10 +155,14 @@ VALUES`, cols, args)
 }
 
 // Resume has a run that was stopped go on, in the name of whoever has started it, and gives it as it is: it stops again
-// if they may not do this any more. One that is under way or at its end stays as it is. Errors: ErrNotFound, database
-// errors.
+// if they may not do this any more. One that is under way or at its end stays as it is. One that TakesTwo goes on by
+// the word of a second person alone, whenever it was stopped. Errors: ErrNotFound, ErrSecond, *operators.SameError,
+// operators.ErrShell, operators.ErrNoLonger, database errors.
 func (r *Runs) Resume(ctx context.Context, id, by, reason string) (Run, error) {
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := r.second(ctx, tx, id, by); err != nil {
+			return err
+		}
 		_, err := tx.Update(ctx, `UPDATE bulk_runs
 SET state = 'running', note = ?, ended_at = 0
 WHERE id = ?
@@ -165,6 +174,39 @@ WHERE id = ?
 	}
 	r.ring()
 	return r.Find(ctx, id)
+}
+
+// second refuses whoever cannot be the second person of a stopped run that takes two.
+func (r *Runs) second(ctx context.Context, tx *sqldb.Tx, id, by string) error {
+	var run Run
+	if err := sqldb.Each(ctx, tx, `SELECT `+runColumns+`
+FROM bulk_runs
+WHERE id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
+		run, err = scanRun(rows)
+		return err
+	}); err != nil {
+		return err
+	}
+	if run.State != StateStopped || !r.TakesTwo(run.Kind, run.Sum) {
+		return nil
+	}
+	who, err := operators.Find(ctx, tx, by, run.Actor)
+	switch {
+	case err != nil:
+		return err
+	case by == run.Actor:
+		return ErrSecond
+	case !who.May(by, run.Kind.Role()):
+		return operators.ErrNoLonger
+	}
+	if err := who.Second(by, run.Actor); err != nil {
+		return err
+	}
+	if who.Fresh(by, r.cfg.Now()) {
+		r.cfg.Log.Error("alarm", "what", "a bulk approval that takes two people goes on by the word of an account or "+
+			"token of less than a day", "run", id, "by", by)
+	}
+	return nil
 }
 
 // Stop ends a run that is under way after the row that is being done, and gives it as it is. One that has ended stays

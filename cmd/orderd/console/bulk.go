@@ -24,6 +24,8 @@ import (
 // Bulk is what operators need of acts on many things; *bulk.Runs implements it, and documents its errors.
 type Bulk interface {
 	Look(ctx context.Context, kind bulk.Kind, f *bulk.Filter) (bulk.Preview, error)
+	// TakesTwo reports that a second person has to have a run go on before anything of it is done.
+	TakesTwo(kind bulk.Kind, sum payment.Fen) bool
 	// Start is of what a person has counted: of another number nothing is done.
 	Start(ctx context.Context, a *bulk.Ask) (bulk.Run, error)
 	Stop(ctx context.Context, id, by, reason string) (bulk.Run, error)
@@ -238,6 +240,9 @@ func bulkError(err error) error {
 		return &orderhttp.Failure{Code: orderhttp.CodeVersionMismatch, Text: orderhttp.Text{
 			En: err.Error(), Zh: orderhttp.InChinese(err.Error())},
 			Fields: []order.FieldError{{Pointer: "#/seen", Code: changed, Detail: err.Error()}}}
+	case errors.Is(err, bulk.ErrSecond):
+		return &orderhttp.Failure{Code: orderhttp.CodeForbidden, Text: orderhttp.Text{
+			En: err.Error(), Zh: orderhttp.InChinese(err.Error())}}
 	case errors.Is(err, bulk.ErrNotFound):
 		return fail(orderhttp.CodeNotFound, "There is no such bulk run.")
 	case errors.Is(err, bulk.ErrReused):

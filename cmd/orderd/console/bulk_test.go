@@ -264,6 +264,44 @@ func TestARunIsStoppedByAForm(t *testing.T) {
 	}
 }
 
+// What one person may not send back at once, they do not by a hundred small refunds: the page says so before, offers
+// it to nobody but a second person, and does nothing before.
+func TestALargeBulkApprovalTakesTwoPeople(t *testing.T) {
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.RefundTwoPersons = 150 }),
+		nil)
+	d.SKU(t, "mug", 100)
+	for i := range 2 { // 100 each
+		d.MustAsk(t, ordertest.Ask(d.PaidOne(t, fmt.Sprint("r", i), "mug", 1).OrderNo, fmt.Sprint("k", i), 0))
+	}
+	b := d.browser(t, "fi", Finance)
+	path := offeredPath(t, b.get("/ui/refunds").Body.String(), "bulk.approve")
+	form := b.get(path).Body.String()
+	if !strings.Contains(form, "须由另一位财务继续") {
+		t.Error("the form does not say that it takes two")
+	}
+	id := hidden(t, form, fieldKey)
+	leads(t, b.post(path, "filter", "", fieldKey, id, "reason", "已核对", "matched", "2", fieldSeen,
+		hidden(t, form, fieldSeen)), "/ui/bulk/"+id)
+	page := b.get("/ui/bulk/" + id).Body.String()
+	if !strings.Contains(page, "已停止：合计超过单人审批上限") || strings.Contains(page, `data-act="bulk.resume"`) {
+		t.Error(page)
+	}
+	goOn := "/ui/bulk/" + id + "/resume"
+	want(t, b.get(goOn), 200, "合计超过单人审批上限")
+	want(t, b.post(goOn, "reason", "自己来"), 403, "FORBIDDEN")
+	want(t, d.ask(Operator, "POST", bulkAPI+"/"+id+"/resume", `{"reason":"x"}`), 403, "FORBIDDEN")
+	if run, err := d.runs.Work(t.Context(), id, func(bulk.Run) {}); err != nil || run.State != bulk.StateStopped ||
+		run.Done != 0 {
+		t.Fatalf("%+v %v", run, err)
+	}
+	second := d.browser(t, "wu", Finance)
+	leads(t, second.post(offeredPath(t, second.get("/ui/bulk/"+id).Body.String(), "bulk.resume"), "reason", "已复核"),
+		"/ui/bulk/"+id)
+	if run, err := d.runs.Work(t.Context(), id, func(bulk.Run) {}); err != nil || run.Done != 2 {
+		t.Errorf("%+v %v", run, err)
+	}
+}
+
 // visibleText is what a page says in its main part.
 func visibleText(page string) string {
 	_, page, _ = strings.Cut(page, "<main")
@@ -332,6 +370,10 @@ func TestAnotherSetOfTheSameNumberIsShownAgain(t *testing.T) {
 // What stopped a run by itself is said in the language of the page, and how many rows were passed by.
 func TestTheNoteOfARunIsChinese(t *testing.T) {
 	run := bulk.Run{Note: operators.ErrNoLonger.Error()}
+	if got := zh.runRowOf(&run).Note; english.MatchString(got) {
+		t.Error(got)
+	}
+	run.Note = bulk.ErrSecond.Error()
 	if got := zh.runRowOf(&run).Note; english.MatchString(got) {
 		t.Error(got)
 	}

@@ -109,6 +109,9 @@ func (c *console) bulkSubject(kind bulk.Kind) func(ctx echo.Context) (subject, e
 		}
 		s.values["matched"], s.values[fieldSeen] = strconv.FormatInt(p.Count, 10), p.Seen
 		s.facts = append(s.facts, fact{"c.count", s.values["matched"], false}, fact{"c.sum", yuan(p.Sum), false})
+		if c.Bulk.TakesTwo(kind, p.Sum) {
+			s.facts = append(s.facts, fact{"c.approved", l.word("line.two"), false})
+		}
 		for i := range p.First {
 			s.facts = append(s.facts, fact{"c.ofthem", p.First[i].Ref, true})
 		}
@@ -206,10 +209,13 @@ func (c *console) runSubject(state bulk.State, off string) func(ctx echo.Context
 		l := languageOf(ctx.Request())
 		s := subject{back: uiBulk + "/" + url.PathEscape(run.ID), facts: []fact{
 			{"c.act", l.word("act." + bulkNames[run.Kind]), false}, {"c.who", run.Actor, false},
-			{"c.count", strconv.FormatInt(run.Total, 10), false},
+			{"c.count", strconv.FormatInt(run.Total, 10), false}, {"c.sum", yuan(run.Sum), false},
 			{"c.undone", strconv.FormatInt(run.Waits(), 10), false}}}
-		if run.State != state {
+		switch {
+		case run.State != state:
 			s.off = off
+		case state == bulk.StateStopped && run.Actor == operator(ctx) && c.Bulk.TakesTwo(run.Kind, run.Sum):
+			s.off = "off.bulktwo"
 		}
 		return s, nil
 	}
@@ -247,7 +253,7 @@ type runRow struct {
 // runRowOf shows a run in a language.
 func (l lang) runRowOf(run *bulk.Run) runRow {
 	row := runRow{*run, bulkNames[run.Kind], l.filterFacts(run.Filter)}
-	if row.Note == operators.ErrNoLonger.Error() { // what people have written stays as it is
+	if row.Note == operators.ErrNoLonger.Error() || row.Note == bulk.ErrSecond.Error() { // what people have written stays as it is
 		row.Note = l.says(row.Note)
 	}
 	return row
@@ -325,7 +331,8 @@ func (c *console) runPage(ctx echo.Context) error {
 func (c *console) runActs(ctx echo.Context, run *bulk.Run) []link {
 	role, _ := ctx.Get(roleKey).(Role)
 	name := map[bulk.State]string{bulk.StateRunning: "bulk.stop", bulk.StateStopped: "bulk.resume"}[run.State]
-	if name == "" || !role.May(run.Kind.Role()) {
+	if name == "" || !role.May(run.Kind.Role()) || name == "bulk.resume" && run.Actor == operator(ctx) &&
+		c.Bulk.TakesTwo(run.Kind, run.Sum) {
 		return nil
 	}
 	return c.links(ctx, []string{run.ID}, name)

@@ -173,7 +173,11 @@ var words = map[string][2]string{
 		"The filter finds more than 10,000. Go back and narrow it down, such as by a shorter time.",
 	},
 	"off.bulkended": {"任务已结束。", "The run has ended."},
-	"off.bulkgoes":  {"任务未停止，无需继续。", "The run is not stopped."},
+	"off.bulktwo": {"合计超过单人审批上限，须由另一位财务继续。",
+		"It comes to more than one person may approve: somebody else of finance has to have it go on."},
+	"line.two": {"合计超过单人审批上限：开始后须由另一位财务继续，才会执行。",
+		"It comes to more than one person may approve: once it has begun somebody else of finance has to have it go on."},
+	"off.bulkgoes": {"任务未停止，无需继续。", "The run is not stopped."},
 
 	"act.bulk.close": {"批量关闭订单", "Close them all"},
 	"act.bulk.close.what": {
@@ -195,7 +199,7 @@ var words = map[string][2]string{
 		"The refunds that wait are approved one by one, without those that take two people; one that you asked for " +
 			"yourself fails, and the others go on. Look at the number, and type it.",
 	},
-	"act.bulk.approve.done": {"已开始，逐笔通过。", "It has begun: they are approved one by one."},
+	"act.bulk.approve.done": {"已提交，逐笔通过。", "It is on its way: they are approved one by one."},
 	"act.bulk.stop":         {"停止任务", "Stop the run"},
 	"act.bulk.stop.what": {
 		"处理完当前一笔后停止，已处理的不会撤销。",
