@@ -70,6 +70,12 @@ type ImportReport struct {
 	Rows    []ImportRow `json:"rows,omitempty"` // of PlanImport alone
 }
 
+// Left is how many lines are not in, nor passed by because their SKUs have changed: the import has ended before them,
+// or somebody else holds their SKUs. The same file again brings them in.
+func (r *ImportReport) Left() int {
+	return r.Lines - r.Created - r.Updated - r.Repeated - len(r.Changed)
+}
+
 // ErrImport: the file has bad lines; they are in the report.
 var ErrImport = errors.New("nothing imported, the file has problems")
 

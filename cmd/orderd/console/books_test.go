@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,12 @@ func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	want(t, b.give(t, uiDiffs+"/import", map[string]string{"workbook": "\xb4\xa6\xc0\xed"}), 422, "GBK")
+	acts := slices.DeleteFunc(d.acted(t), func(a string) bool { return !strings.Contains(a, " differences.") })
+	if want := []string{"ann differences.preview", "ann differences.preview done", "ann differences.import",
+		"ann differences.import done", "ann differences.import", "ann differences.import done",
+		"ann differences.preview", "ann differences.preview refused:VALIDATION_FAILED"}; !slices.Equal(acts, want) {
+		t.Errorf("%q", acts) // a look is not the act
+	}
 	want(t, b.get(uiBooks+"/upload"), 200, `name="bill"`)
 	want(t, b.give(t, uiBooks+"/upload", map[string]string{"bill_date": reconcile.Day(d.Clock.Now()), "reason": "x",
 		"bill": "<html>"}), 303, "")

@@ -160,7 +160,7 @@ func (c *console) importPosted(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	dry, err := c.imported(ctx, f.file, false)
+	dry, err := c.lookedThrough(ctx, &f)
 	if err != nil {
 		return c.importRefused(ctx, err)
 	}
@@ -175,11 +175,14 @@ func (c *console) importPosted(ctx echo.Context) error {
 		}
 	}
 	if f.apply {
-		done, err := c.imported(ctx, f.file, true)
+		err := c.recordedAs(ctx, "POST /admin/v1/differences/import/apply", nil, func() error {
+			done, err := c.imported(ctx, f.file, true)
+			v = importView{Done: &done}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		v = importView{Done: &done}
 	}
 	if dry.Counts[reconcile.OutcomePlanned] > 0 && v.Done.DryRun {
 		v.File = base64.StdEncoding.EncodeToString(f.file)
@@ -194,6 +197,20 @@ func (c *console) importPosted(ctx echo.Context) error {
 		return err
 	}
 	return ctx.HTMLBlob(status, body)
+}
+
+// lookedThrough is the dry run of a file, an act of its own where it is all that is wanted.
+func (c *console) lookedThrough(ctx echo.Context, f *importForm) (dry reconcile.Imported, err error) {
+	look := func() (err error) {
+		dry, err = c.imported(ctx, f.file, false)
+		return err
+	}
+	if f.apply {
+		err = look()
+	} else {
+		err = c.recordedAs(ctx, "POST /admin/v1/differences/import", nil, look)
+	}
+	return dry, err
 }
 
 // importRefused says on the page what is wrong with a file.

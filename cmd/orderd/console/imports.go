@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/migrations/bounds"
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/stock"
@@ -128,12 +129,16 @@ func (c *console) applyImport(ctx echo.Context, f *stockImport) (stock.ImportRep
 	defer cancel()
 	done, err := c.Stock.Import(work, bytes.NewReader([]byte(f.CSV)), stock.ImportOptions{Mode: f.Mode,
 		Actor: operator(ctx), Reason: f.Reason, Seen: f.Seen})
-	if err != nil {
+	begun := done.Lines > 0 && len(done.Problems) == 0 && (goesOn(err) || done.Created+done.Updated > 0)
+	if err != nil && !begun {
 		return done, importError(&done, err)
 	}
 	done.Problems = []string{}
-	effect(ctx, "", fmt.Sprintf("mode=%s lines=%d new=%d updated=%d before=%d changed=%d", f.Mode, done.Lines,
-		done.Created, done.Updated, done.Repeated, len(done.Changed)))
+	effect(ctx, "", fmt.Sprintf("mode=%s lines=%d new=%d updated=%d before=%d changed=%d left=%d", f.Mode, done.Lines,
+		done.Created, done.Updated, done.Repeated, len(done.Changed), done.Left()))
+	if err != nil {
+		return done, importPart(&done, err)
+	}
 	c.Log.Info("stock imported", "by", operator(ctx), "mode", f.Mode, "lines", done.Lines, "created", done.Created,
 		"updated", done.Updated, "repeated", done.Repeated, "changed", len(done.Changed))
 	return done, nil
@@ -141,6 +146,22 @@ func (c *console) applyImport(ctx echo.Context, f *stockImport) (stock.ImportRep
 
 // stockImportTimeout bounds an import: stock.ImportMost lines are four transactions.
 const stockImportTimeout = time.Minute
+
+// goesOn reports that the same import, sent once more, may come to its end.
+func goesOn(err error) bool {
+	return errors.Is(err, sqldb.ErrUnavailable) || errors.Is(err, sqldb.ErrUnknown) ||
+		errors.Is(err, sqldb.ErrOverloaded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// importPart is the answer to an import that was done in part: its numbers, and what to do about the rest.
+func importPart(r *stock.ImportReport, err error) error {
+	_, code := orderhttp.ProblemOf(stockError(err))
+	return &orderhttp.Failure{Code: code, Err: err, Text: orderhttp.Text{
+		En: fmt.Sprintf("%d made, %d changed, %d were in before; %d lines are left. Send the same once more: what is in "+
+			"stays as it is.", r.Created, r.Updated, r.Repeated, r.Left()),
+		Zh: fmt.Sprintf("新建 %d，更新 %d，此前已导入 %d，还剩 %d 行未导入。请原样再提交一次，已导入的不会重复。", r.Created, r.Updated,
+			r.Repeated, r.Left())}}
+}
 
 // importError gives what is wrong with lines as entries of errors.
 func importError(r *stock.ImportReport, err error) error {
@@ -230,22 +251,25 @@ func (c *console) stockImportPosted(ctx echo.Context) error {
 		}
 	}
 	if again {
-		done, err := c.applyImport(ctx, &f)
+		err := c.recordedAs(ctx, "POST /admin/v1/stock/import/apply", f.asked(), func() (err error) {
+			done, err := c.applyImport(ctx, &f)
+			if err == nil || done.Problems != nil && len(done.Problems) == 0 { // in part
+				v.Done = &done
+			}
+			return err
+		})
 		if err == nil {
-			v.Done = &done
 			return c.show(ctx, "stockimport", v)
 		}
-		if err := c.importSays(ctx, v, err); err != nil {
+		if status, err = c.importSays(ctx, v, err); err != nil {
 			return err
 		}
-		status = http.StatusUnprocessableEntity
 	}
-	plan, err := c.planImport(ctx, &f)
+	plan, err := c.planned(ctx, &f, again)
 	if err != nil {
-		if err := c.importSays(ctx, v, err); err != nil {
+		if status, err = c.importSays(ctx, v, err); err != nil {
 			return err
 		}
-		status = http.StatusUnprocessableEntity
 	} else if err := v.plans(&plan); err != nil {
 		return err
 	}
@@ -273,14 +297,33 @@ func (v *stockImportView) plans(plan *stock.ImportReport) error {
 	return err
 }
 
-// importSays puts what is wrong with a form on its page; another error is given back.
-func (c *console) importSays(ctx echo.Context, v *stockImportView, err error) error {
+// importSays puts on its page what is wrong with a form, or how much of a file is in, and gives the status of that;
+// another error is given back.
+func (c *console) importSays(ctx echo.Context, v *stockImportView, err error) (int, error) {
 	var failure *orderhttp.Failure
-	if !errors.As(err, &failure) || len(failure.Fields) == 0 {
-		return err
+	if !errors.As(err, &failure) || len(failure.Fields) == 0 && v.Done == nil {
+		return 0, err
 	}
 	for _, f := range failure.Fields {
 		v.Wrong = append(v.Wrong, languageOf(ctx.Request()).says(f.Detail))
 	}
-	return nil
+	status, _ := orderhttp.ProblemOf(err)
+	return status, nil
+}
+
+// asked is what the trail may have of a file: not its lines.
+func (f *stockImport) asked() asked { return asked{"mode": string(f.Mode), "reason": f.Reason} }
+
+// planned is planImport, an act of its own where a look is all that is wanted.
+func (c *console) planned(ctx echo.Context, f *stockImport, again bool) (plan stock.ImportReport, err error) {
+	look := func() (err error) {
+		plan, err = c.planImport(ctx, f)
+		return err
+	}
+	if again {
+		err = look()
+	} else {
+		err = c.recordedAs(ctx, "POST /admin/v1/stock/import", f.asked(), look)
+	}
+	return plan, err
 }

@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
+	"orderd/order/ordertest"
+	"orderd/payment/trail"
 	"orderd/stock"
 )
 
@@ -55,6 +59,57 @@ func TestAFileOfSKUsIsImportedAsItWasSeen(t *testing.T) {
 	}
 	if acts := d.acted(t); !slices.Contains(acts, "ann sku.import done") {
 		t.Errorf("%q", acts)
+	}
+}
+
+// A look is not the import in the trail, with the reason that was given; and whoever imports while somebody else holds
+// a SKU is told how much is in and how much is not, and sends the same once more.
+func TestAnImportInPartSaysHowMuch(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	d := newDeskOf(t, ordertest.NewWith(t, db, func(*order.Config) {}), nil)
+	d.SKU(t, "mug", 10)
+	d.SKU(t, "pot", 10)
+	b := d.browser(t, "ann", Admin)
+	w := b.give(t, "/ui/skus/import", map[string]string{"csv": csvHead + "mug,Mug,100,5\npot,Pot,100,5\n", "mode": "add"})
+	want(t, w, 200, "已有 2")
+	raw, err := db.Pool().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	for _, q := range []string{"BEGIN", "UPDATE skus SET updated_at = updated_at + 1 WHERE sku_id = 'pot'"} {
+		if _, err := raw.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func(page string) map[string]string {
+		return map[string]string{"again": hidden(t, page, "again"), "seen": html.UnescapeString(hidden(t, page, "seen")),
+			"mode": "add", "reason": "到货"}
+	}
+	w = b.give(t, "/ui/skus/import", again(w.Body.String()))
+	want(t, w, 503, "新建 0，更新 1，此前已导入 0")
+	want(t, w, 503, "还剩 1 行未导入")
+	if _, err := raw.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	w = b.give(t, "/ui/skus/import", again(w.Body.String()))
+	want(t, w, 200, "新建 0，更新 1，此前已导入 1")
+	if strings.Contains(w.Body.String(), "还剩") {
+		t.Error("it says that something is left")
+	}
+	var said []string
+	all, _, err := trail.New(db, d.Clock.Now, nil).List(t.Context(), trail.Filter{Limit: 20})
+	for _, e := range all {
+		if strings.HasPrefix(e.Action, "sku.") {
+			said = append(said, strings.Join([]string{e.Action, e.Outcome, e.Reason, e.Became}, "|"))
+		}
+	}
+	slices.Reverse(said)
+	done := "mode=add lines=2 new=0 updated=1 before="
+	if want := []string{"sku.preview|||", "sku.preview|done||", "sku.import||到货|", "sku.import|failed:MAINTENANCE|到货|" +
+		done + "0 changed=0 left=1", "sku.import||到货|", "sku.import|done|到货|" + done + "1 changed=0 left=0"}; err != nil ||
+		!slices.Equal(said, want) {
+		t.Errorf("%q %v", said, err)
 	}
 }
 

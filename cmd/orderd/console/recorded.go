@@ -42,7 +42,8 @@ type inTrail struct {
 
 // acts are all of the routes for operators that change something, by method and path, and those that show whole what
 // pages mask: the openids of a day's bill, and the memory of the service. A test walks the table of routes: none of
-// them is without.
+// them is without, but the forms that a file is first looked at by and then done, which say themselves which of the
+// API's they do (recordedAs).
 var acts = map[string]inTrail{
 	"GET /admin/v1/reconciliations/:id/bill":       {"bill.read", nil},
 	"GET /admin/v1/reconciliations/:id/proof":      {"proof.read", nil},
@@ -61,7 +62,6 @@ var acts = map[string]inTrail{
 	"POST /admin/v1/skus/:id/adjust":               {"stock.adjust", []string{"delta", "expected_available"}},
 	"POST /admin/v1/stock/import":                  {"sku.preview", []string{"mode"}},
 	"POST /admin/v1/stock/import/apply":            {"sku.import", []string{"mode"}},
-	"POST /ui/skus/import":                         {"sku.import", nil},
 	"POST /admin/v1/skus/:id/gate":                 {"gate.set", gateFields},
 	"POST /admin/v1/skus/:id/buckets":              {"gate.buckets", []string{"count", "dry_run"}},
 	"POST /admin/v1/skus/:id/rebuild-cache":        {"gate.rebuild", []string{"dry_run"}},
@@ -101,7 +101,6 @@ var acts = map[string]inTrail{
 	"POST /admin/v1/webhooks/:id/disable":          {"webhook.disable", nil},
 	"POST /admin/v1/webhooks/:id/test":             {"webhook.test", nil},
 	"POST /admin/v1/webhooks/:id/redeliver":        {"webhook.redeliver", []string{"event_id", "since", "until"}},
-	"POST /ui/differences/import":                  {"differences.import", nil},
 	"POST /ui/reconciliations/upload":              {"day.upload", nil},
 	"POST /logout":                                 {"login.end", nil},
 	"POST /ui/me/sessions/end":                     {"session.end", []string{"id"}},
@@ -148,18 +147,31 @@ func (c *console) recorded(method, path string, h echo.HandlerFunc) echo.Handler
 		if err != nil {
 			return err
 		}
-		act, err := c.Trail.Begin(ctx.Request().Context(), c.whoActs(ctx), trail.What{Action: what.action,
-			Target: cmp.Or(target(ctx), asked.text("name"), asked.text("bill_date")), Reason: asked.text("reason"),
-			Asked: asked.kept(what.keep)})
-		if err != nil {
-			return err
-		}
-		outcome := trail.Failed + ":PANIC"
-		defer func() { c.ended(ctx, act, what.action, outcome) }()
-		err = h(ctx)
-		outcome = outcomeOf(ctx, err)
+		return c.record(ctx, what, asked, func() error { return h(ctx) })
+	}
+}
+
+// recordedAs records what a form does as the route of the API that does the same.
+func (c *console) recordedAs(ctx echo.Context, route string, given asked, do func() error) error {
+	if c.Trail == nil {
+		return do()
+	}
+	return c.record(ctx, acts[route], given, do)
+}
+
+// record is recorded of one act.
+func (c *console) record(ctx echo.Context, what inTrail, given asked, do func() error) error {
+	act, err := c.Trail.Begin(ctx.Request().Context(), c.whoActs(ctx), trail.What{Action: what.action,
+		Target: cmp.Or(target(ctx), given.text("name"), given.text("bill_date")), Reason: given.text("reason"),
+		Asked: given.kept(what.keep)})
+	if err != nil {
 		return err
 	}
+	outcome := trail.Failed + ":PANIC"
+	defer func() { c.ended(ctx, act, what.action, outcome) }()
+	err = do()
+	outcome = outcomeOf(ctx, err)
+	return err
 }
 
 // ended writes down how an act ended.

@@ -489,6 +489,9 @@ var words = map[string][2]string{
 	"sku.file.plan": {"试运行，尚未导入：共 %d 行，新建 %d，已有 %d，此文件已导入过 %d。",
 		"A dry run, nothing was imported yet: %d lines, %d new SKUs, %d that exist, %d that this file has done " +
 			"before."},
+	"sku.file.left": {"还剩 %d 行未导入：其商品正被他人占用，或数据库暂时没有回应。请再确认一次，已导入的不会重复。",
+		"%d lines are left: somebody else holds their SKUs, or the database gave no answer. Send it once more: what is " +
+			"in stays as it is."},
 	"sku.file.done": {"已导入：新建 %d，更新 %d，此前已导入 %d。", "Imported: %d made, %d updated, %d done before."},
 	"sku.file.changed": {"有 %d 行的商品在您查看后有变化，没有导入，请重新试运行。行号：",
 		"%d lines were passed by, their SKUs have changed since you looked: try the file once more. Lines:"},
