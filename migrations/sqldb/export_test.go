@@ -1,5 +1,7 @@
 package sqldb
 
+import "context"
+
 // For tests.
 const (
 	DeadAfter = deadAfter
@@ -8,3 +10,6 @@ const (
 
 // ConnectError is what Connect makes of an error of the driver's.
 var ConnectError = connectError
+
+// Follows is what a server says that has no variable for it.
+func (db *DB) Follows(ctx context.Context) (following, known bool, err error) { return db.follows(ctx) }

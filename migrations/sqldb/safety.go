@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 )
 
 // Level is how bad a finding is.
@@ -78,6 +81,15 @@ WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
 			return nil, fmt.Errorf("read the server's settings: %w", err)
 		}
 	}
+	if _, named := v["slave_running"]; !named {
+		following, known, err := db.follows(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			v["slave_running"] = map[bool]string{true: "ON", false: "OFF"}[following]
+		}
+	}
 	found := append(judge(v), judgeReplicas(v)...)
 	if db.HasHints() {
 		found = append(found, Finding{ID: "mysql.inventory_hints", Level: LevelOK,
@@ -95,16 +107,66 @@ WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
 // milliseconds: an hour is for ever, since a person has come by then.
 const semiSyncPatience = 3_600_000
 
+// followQuestions ask MySQL, which has no variable for it since 5.7, what it follows, a row for each source. The table
+// wants SELECT on it alone and is there since 5.7; the statements want REPLICATION CLIENT, and have the newer name
+// since 8.0.22 and no other since 8.4.
+var followQuestions = []string{`SELECT CHANNEL_NAME, SERVICE_STATE
+FROM performance_schema.replication_connection_status`, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS"}
+
+// follows reports that the server receives from another one, or tries to; known is false where this account may ask
+// nothing of that. A server of a group has channels of its own, and follows nobody by them.
+func (db *DB) follows(ctx context.Context) (following, known bool, err error) {
+	for _, question := range followQuestions {
+		following = false
+		err = Each(ctx, db, question, nil, func(rows *sql.Rows) error {
+			channel, state, err := sourceOf(rows)
+			if state != "OFF" && state != "No" && !strings.HasPrefix(channel, "group_replication_") {
+				following = true
+			}
+			return err
+		})
+		if err == nil {
+			return following, true, nil
+		}
+		if !errors.As(err, new(*mysql.MySQLError)) { // else the server has refused, or does not know, the question
+			return false, false, fmt.Errorf("ask whether the server follows another: %w", err)
+		}
+	}
+	return false, false, nil
+}
+
+// sourceOf reads a row of an answer to followQuestions: which channel it is, and how its receiver is.
+func sourceOf(rows *sql.Rows) (channel, state string, err error) {
+	names, err := rows.Columns()
+	if err != nil {
+		return "", "", err
+	}
+	values, into := make([]sql.NullString, len(names)), make([]any, len(names))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	err = rows.Scan(into...)
+	for i, name := range names {
+		switch strings.ToLower(name) {
+		case "channel_name":
+			channel = values[i].String
+		case "service_state", "replica_io_running", "slave_io_running":
+			state = values[i].String
+		}
+	}
+	return channel, state, err
+}
+
 // judgeReplicas says whether this server follows another, and what its crash loses. The names
 // are MariaDB's and those of MySQL's plugin ("Semisynchronous Replication" in the manual of
-// either). MySQL 8 has no variable for whether it follows and by how many it is followed: there
-// the findings say that it does not say.
+// either). MySQL 8 has no variable for by how many it is followed: there the finding says that it does not say.
 func judgeReplicas(v map[string]string) []Finding {
 	role := Finding{ID: "mysql.role", Level: LevelOK, Found: "no replica"}
 	following, named := v["slave_running"]
 	switch running, _ := strconv.Atoi(v["slaves_running"]); {
 	case !named:
-		role.Found = "the server does not say whether it follows another"
+		role.Found = "it is not known whether the server follows another: orderd's account may read neither " +
+			"performance_schema.replication_connection_status nor SHOW REPLICA STATUS"
 	case following == "ON" || running > 0: // slaves_running: by connections with a name
 		role.Level, role.Found = LevelWarn, "a replica that follows another server"
 		role.Why = "what orderd writes here, the other server has only if it follows this one"

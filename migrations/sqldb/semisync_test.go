@@ -3,6 +3,7 @@ package sqldb_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 	"orderd/migrations/sqldb/sqldbtest/servers"
 )
 
@@ -173,6 +175,7 @@ func TestSafetyKnowsReplicas(t *testing.T) {
 	if f := finding(follower, "mysql.role"); f.Level != sqldb.LevelWarn {
 		t.Error(f)
 	}
+	asksWhatItFollows(t, primary, replica)
 	replica.Kill()
 	set("wait_point = AFTER_SYNC")
 	set("timeout = 100") // of the writes by which it notices
@@ -188,5 +191,63 @@ func TestSafetyKnowsReplicas(t *testing.T) {
 	}
 	if f := finding(db, "mysql.semi_sync"); f.Level != sqldb.LevelWarn || !strings.Contains(f.Why, "too few replicas") {
 		t.Error(f)
+	}
+}
+
+// MySQL has no variable for whether it follows another server, and has given the statement that says it another name:
+// whoever points orderd at its replica must be told by what it does answer, in either name or from the table, and an
+// account that may ask none of it must not be told that all is well. The table is MySQL's alone: here it is one of ours.
+func asksWhatItFollows(t *testing.T, primary, replica *servers.MariaDB) {
+	t.Helper()
+	for _, statement := range []string{"CREATE TABLE shop.connections (CHANNEL_NAME VARCHAR(64), " +
+		"SERVICE_STATE VARCHAR(20))", "CREATE USER poor@'%'", "GRANT SELECT ON shop.* TO poor@'%'"} {
+		if err := primary.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	through := func(server *servers.MariaDB, who string) (*sqldb.DB, *faultproxy.Proxy) {
+		t.Helper()
+		proxy, err := faultproxy.NewMySQL(server.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(proxy.Close)
+		db, err := sqldb.Open(t.Context(), strings.Replace(server.TCPDSN(proxy.Addr(), "shop"), "root", who, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		return db, proxy
+	}
+	says := func(what string, db *sqldb.DB, wantFollowing, wantKnown bool) {
+		t.Helper()
+		if following, known, err := db.Follows(t.Context()); err != nil || following != wantFollowing || known != wantKnown {
+			t.Errorf("%s: follows %t, known %t, %v", what, following, known, err)
+		}
+	}
+	follower, behind := through(replica, "root")
+	leader, before := through(primary, "root")
+	says("SHOW REPLICA STATUS of a replica", follower, true, true)
+	says("SHOW REPLICA STATUS of a primary", leader, false, true)
+	behind.Answer("REPLICA STATUS", 1064, "You have an error in your SQL syntax", 1) // before 8.0.22
+	says("SHOW SLAVE STATUS", follower, true, true)
+	behind.Rewrite("'Slave_running', ", "") // MySQL has no such variable
+	found, err := follower.Safety(t.Context())
+	if i := slices.IndexFunc(found, func(f sqldb.Finding) bool { return f.ID == "mysql.role" }); err != nil || i < 0 ||
+		found[i].Level != sqldb.LevelWarn || !strings.Contains(found[i].Found, "follows another") {
+		t.Errorf("%+v %v", found, err)
+	}
+	poor, _ := through(primary, "poor")
+	says("an account without rights", poor, false, false)
+	before.Rewrite("performance_schema.replication_connection_status", "shop.connections")
+	for _, c := range []struct {
+		channel, state string
+		following      bool
+	}{{"group_replication_applier", "ON", false}, {"", "OFF", false}, {"", "CONNECTING", true}} {
+		if err := primary.Exec(t.Context(), "INSERT INTO shop.connections VALUES ('"+c.channel+"', '"+c.state+
+			"')"); err != nil {
+			t.Fatal(err)
+		}
+		says(c.channel+" "+c.state, leader, c.following, true)
 	}
 }
