@@ -128,11 +128,7 @@ func (c *reconcileClose) Run(ctx context.Context, s *settings, t *terminal) erro
 	if err := c.ask(t, "Close "+day+"?"); err != nil {
 		return err
 	}
-	return withCore(ctx, s, func(co *core) error {
-		cause, err := c.reconcileCause(ctx, co)
-		if err != nil {
-			return err
-		}
+	return c.aboutBills(ctx, s, func(co *core, cause reconcile.Cause) error {
 		done, err := co.reconciler.CloseDay(ctx, reconcile.CloseDay{Date: day, Reason: string(c.Reason), Cause: cause})
 		if err != nil {
 			return err
@@ -220,11 +216,7 @@ type reconcileAssign struct {
 
 // Run gives a difference to somebody.
 func (c *reconcileAssign) Run(ctx context.Context, s *settings, t *terminal) error {
-	return withCore(ctx, s, func(co *core) error {
-		cause, err := c.reconcileCause(ctx, co)
-		if err != nil {
-			return err
-		}
+	return c.aboutBills(ctx, s, func(co *core, cause reconcile.Cause) error {
 		d, err := co.reconciler.Assign(ctx, reconcile.Assign{ID: c.ID, To: c.To, Cause: cause})
 		if err != nil {
 			return err
@@ -256,11 +248,7 @@ type reconcileComment struct {
 
 // Run says something about a difference.
 func (c *reconcileComment) Run(ctx context.Context, s *settings, t *terminal) error {
-	return withCore(ctx, s, func(co *core) error {
-		cause, err := c.reconcileCause(ctx, co)
-		if err != nil {
-			return err
-		}
+	return c.aboutBills(ctx, s, func(co *core, cause reconcile.Cause) error {
 		n, err := co.reconciler.Comment(ctx, reconcile.Comment{ID: c.ID, Text: string(c.Text), Cause: cause})
 		if err != nil {
 			return err
@@ -320,11 +308,7 @@ func (c *reconcileImport) Run(ctx context.Context, s *settings, t *terminal) err
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	return withCore(ctx, s, func(co *core) error {
-		cause, err := c.reconcileCause(ctx, co)
-		if err != nil {
-			return err
-		}
+	return c.aboutBills(ctx, s, func(co *core, cause reconcile.Cause) error {
 		p := t.progress()
 		done, err := co.reconciler.Import(ctx, reconcile.Import{File: text, Apply: c.Yes, Cause: cause,
 			Progress: func(done, total int) { p.Show("rows %d/%d", done, total) }})

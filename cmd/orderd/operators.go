@@ -171,3 +171,14 @@ func (p person) reconcileCause(ctx context.Context, co *core) (reconcile.Cause, 
 	name, err := p.who(ctx, co, operators.Finance)
 	return reconcile.ByOperator(name, "cli", ""), err
 }
+
+// aboutBills is withCore for what a person of finance does about a bill.
+func (p person) aboutBills(ctx context.Context, s *settings, do func(co *core, cause reconcile.Cause) error) error {
+	return withCore(ctx, s, func(co *core) error {
+		cause, err := p.reconcileCause(ctx, co)
+		if err != nil {
+			return err
+		}
+		return do(co, cause)
+	})
+}

@@ -105,11 +105,7 @@ func (c *reconcileConfirm) Run(ctx context.Context, s *settings, t *terminal) er
 	if err := c.ask(t, fmt.Sprintf("Let the file %s count for %s?", c.SHA1, c.ID)); err != nil {
 		return err
 	}
-	return withCore(ctx, s, func(co *core) error {
-		cause, err := c.reconcileCause(ctx, co)
-		if err != nil {
-			return err
-		}
+	return c.aboutBills(ctx, s, func(co *core, cause reconcile.Cause) error {
 		res, err := co.reconciler.Confirm(ctx, reconcile.Confirmation{ID: reconciliationID(c.ID), SHA1: c.SHA1,
 			Reason: string(c.Reason), Cause: cause})
 		if err != nil {
@@ -335,11 +331,7 @@ func (c *reconcileResolve) Run(ctx context.Context, s *settings, t *terminal) er
 	if err := c.ask(t, fmt.Sprintf("%s of %s?", c.Action, c.ID)); err != nil {
 		return err
 	}
-	return withCore(ctx, s, func(co *core) error {
-		cause, err := c.reconcileCause(ctx, co)
-		if err != nil {
-			return err
-		}
+	return c.aboutBills(ctx, s, func(co *core, cause reconcile.Cause) error {
 		d, err := co.reconciler.Resolve(ctx, reconcile.Resolve{ID: c.ID, Action: c.Action, Reason: string(c.Reason),
 			Cause: cause})
 		if err != nil {

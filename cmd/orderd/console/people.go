@@ -148,65 +148,69 @@ func (c *console) showLink(ctx echo.Context, person, reason string) error {
 
 // setRoleOf is POST /ui/people/:name/role: as by the API. The sessions of the person end.
 func (c *console) setRoleOf(ctx echo.Context) error {
-	f, err := c.reasoned(ctx, "role")
-	if f == nil || err != nil {
+	return c.aboutPerson(ctx, "role changed", func(rctx context.Context, name string, f map[string]string) error {
+		effect(ctx, "", f["role"])
+		if p, err := c.Logins.Person(rctx, name); err == nil {
+			effect(ctx, string(p.Role), f["role"])
+		}
+		err := operators.SetRole(rctx, c.TokenStore.db, name, Role(f["role"]), c.Now())
+		if err == nil {
+			c.TokenStore.Forget()
+		}
 		return err
-	}
-	effect(ctx, "", f["role"])
-	if p, err := c.Logins.Person(ctx.Request().Context(), ctx.Param("name")); err == nil {
-		effect(ctx, string(p.Role), f["role"])
-	}
-	err = operators.SetRole(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), Role(f["role"]), c.Now())
-	if errors.Is(err, operators.ErrRole) {
-		return c.showPerson(ctx, http.StatusUnprocessableEntity, say(ctx, "said.role"))
-	}
-	if err != nil {
-		return accountError(err)
-	}
-	c.TokenStore.Forget()
-	c.Log.Info("role changed", "name", ctx.Param("name"), "role", f["role"], "by", operator(ctx), "reason", f["reason"])
-	return see(ctx, pageOf(ctx.Param("name")))
+	}, "role")
 }
 
 // disablePerson is POST /ui/people/:name/disable: as by the API.
 func (c *console) disablePerson(ctx echo.Context) error {
-	f, err := c.reasoned(ctx)
-	if f == nil || err != nil {
+	return c.aboutPerson(ctx, "account disabled", func(rctx context.Context, name string, _ map[string]string) error {
+		err := operators.Disable(rctx, c.TokenStore.db, name, operator(ctx), c.Now())
+		if err == nil {
+			c.TokenStore.Forget()
+		}
 		return err
-	}
-	err = operators.Disable(ctx.Request().Context(), c.TokenStore.db, ctx.Param("name"), operator(ctx), c.Now())
-	if err != nil {
-		return accountError(err)
-	}
-	c.TokenStore.Forget()
-	c.Log.Info("account disabled", "name", ctx.Param("name"), "by", operator(ctx), "reason", f["reason"])
-	return see(ctx, pageOf(ctx.Param("name")))
+	})
 }
 
-// endSessionOf is POST /ui/people/:name/end-session: one of them.
+// endSessionOf is POST /ui/people/:name/end-session: one of them. Which is not logged: it is the hash of a secret.
 func (c *console) endSessionOf(ctx echo.Context) error {
-	f, err := c.reasoned(ctx, "id")
-	if f == nil || err != nil {
-		return err
-	}
-	if err := c.Logins.End(ctx.Request().Context(), ctx.Param("name"), f["id"]); err != nil {
-		return err
-	}
-	c.Log.Info("session ended", "name", ctx.Param("name"), "by", operator(ctx), "reason", f["reason"])
-	return see(ctx, pageOf(ctx.Param("name")))
+	return c.aboutPerson(ctx, "session ended", func(rctx context.Context, name string, f map[string]string) error {
+		id := f["id"]
+		delete(f, "id")
+		return c.Logins.End(rctx, name, id)
+	}, "id")
 }
 
 // endSessionsOf is POST /ui/people/:name/end-sessions: all of them.
 func (c *console) endSessionsOf(ctx echo.Context) error {
-	f, err := c.reasoned(ctx)
+	return c.aboutPerson(ctx, "sessions ended", func(rctx context.Context, name string, _ map[string]string) error {
+		return c.Logins.EndAll(rctx, name, "")
+	})
+}
+
+// aboutPerson does what a form about a person asks for, with its reason and the fields given, logs it with those
+// fields, and goes back to the person's page.
+func (c *console) aboutPerson(ctx echo.Context, said string, do func(ctx context.Context, name string,
+	f map[string]string) error, names ...string) error {
+	f, err := c.reasoned(ctx, names...)
 	if f == nil || err != nil {
 		return err
 	}
-	if err := c.Logins.EndAll(ctx.Request().Context(), ctx.Param("name"), ""); err != nil {
-		return err
+	name := ctx.Param("name")
+	switch err := do(ctx.Request().Context(), name, f); {
+	case errors.Is(err, operators.ErrRole):
+		return c.showPerson(ctx, http.StatusUnprocessableEntity, say(ctx, "said.role"))
+	case err != nil:
+		return accountError(err)
 	}
-	c.Log.Info("sessions ended", "name", ctx.Param("name"), "by", operator(ctx), "reason", f["reason"])
-	return see(ctx, pageOf(ctx.Param("name")))
+	line := []any{"name", name, "by", operator(ctx), "reason", f["reason"]}
+	for _, field := range names {
+		if text, kept := f[field]; kept {
+			line = append(line, field, text)
+		}
+	}
+	c.Log.Info(said, line...)
+	return see(ctx, pageOf(name))
 }
 
 // addToken is POST /ui/people/:name/tokens: its secret is shown once.
@@ -231,23 +235,16 @@ func (c *console) addToken(ctx echo.Context) error {
 
 // revokeTokenOf is POST /ui/people/:name/tokens/revoke. The token must be of the person.
 func (c *console) revokeTokenOf(ctx echo.Context) error {
-	f, err := c.reasoned(ctx, "token")
-	if f == nil || err != nil {
-		return err
-	}
-	person, rctx := ctx.Param("name"), ctx.Request().Context()
-	tokens, err := c.TokenStore.ListOf(rctx, person)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(tokens, func(t OperatorToken) bool { return t.Name == f["token"] }) {
-		return accountError(ErrNoToken)
-	}
-	if err := c.TokenStore.Revoke(rctx, f["token"]); err != nil {
-		return accountError(err)
-	}
-	c.Log.Info("token revoked", "name", f["token"], "by", operator(ctx), "reason", f["reason"])
-	return see(ctx, pageOf(person))
+	return c.aboutPerson(ctx, "token revoked", func(rctx context.Context, name string, f map[string]string) error {
+		tokens, err := c.TokenStore.ListOf(rctx, name)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(tokens, func(t OperatorToken) bool { return t.Name == f["token"] }) {
+			return ErrNoToken
+		}
+		return c.TokenStore.Revoke(rctx, f["token"])
+	}, "token")
 }
 
 // addShopKey is POST /ui/shop-keys: its secret is shown once.
