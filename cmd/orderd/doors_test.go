@@ -32,6 +32,7 @@ var shows = map[string]string{
 	"migrations.Up":                    "the pool that migrates, under goose's lock",
 	"migrations.begin":                 "the pool that migrates, under goose's lock",
 	"migrations.resumable":             "the pool that migrates, under goose's lock",
+	"migrations/sqldb.follows":         "what a doctor says of the server",
 	"migrations/sqldb.QueryContext":    "of Shown, when the replica does not answer",
 	"migrations/sqldb.QueryRowContext": "of Shown, when the replica does not answer",
 	"migrations/sqldb.ask":             "the clock of a server of the cluster: which one is all the same",
