@@ -126,7 +126,7 @@ func run(ctx context.Context, args []string, io *terminal) int {
 		screen.Printf(io.Err, "orderd: %v\n", err)
 		return exitUsage
 	}
-	r.Config.act = actOf(k, io)
+	r.Config.act = actOf(k, &r.Config, io)
 	k.BindTo(ctx, (*context.Context)(nil))
 	err = k.Run(&r.Config, io)
 	if err != nil {

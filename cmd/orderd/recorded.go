@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -112,10 +113,11 @@ type shellAct struct {
 	actor    string // the person whose token the verb was given, "" for the shell
 	begun    *trail.Act
 	io       *terminal
+	log      *slog.Logger // for a machine that collects lines; a person reads what the verb says itself
 }
 
 // actOf is what the command line asks for; nil when it changes nothing.
-func actOf(k *kong.Context, io *terminal) *shellAct {
+func actOf(k *kong.Context, s *settings, io *terminal) *shellAct {
 	node := k.Selected()
 	if node == nil {
 		return nil
@@ -124,7 +126,10 @@ func actOf(k *kong.Context, io *terminal) *shellAct {
 	if !changes {
 		return nil
 	}
-	a := &shellAct{what: trail.What{Action: row.action}, asksLate: row.asksLate, io: io}
+	a := &shellAct{what: trail.What{Action: row.action}, asksLate: row.asksLate, io: io, log: quietLogger()}
+	if s.LogFormat == "json" {
+		a.log = s.logger(io)
+	}
 	given := map[string]any{}
 	for _, p := range k.Path {
 		if p.Flag != nil && slices.Contains(node.Flags, p.Flag) {
@@ -135,7 +140,7 @@ func actOf(k *kong.Context, io *terminal) *shellAct {
 		return nil
 	}
 	for i, arg := range node.Positional {
-		text := fmt.Sprint(valueOf(arg.Target))
+		text := console.Open(fmt.Sprint(valueOf(arg.Target)))
 		switch {
 		case i == 0:
 			a.what.Target = text
@@ -145,7 +150,7 @@ func actOf(k *kong.Context, io *terminal) *shellAct {
 	}
 	for _, f := range node.Flags {
 		if text, is := valueOf(f.Target).(string); is && slices.Contains(targetFlags, f.Name) {
-			a.what.Target = cmp.Or(a.what.Target, text)
+			a.what.Target = cmp.Or(a.what.Target, console.Open(text))
 		}
 	}
 	if why, is := given["reason"].(reason); is {
@@ -230,7 +235,10 @@ func (c *core) recorded(ctx context.Context, do func(c *core) error) error {
 	// Whoever interrupts a verb ends its context: the end is written down all the same.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	if lost := c.act.begun.End(end, c.act.actor, outcomeOf(err), "", ""); lost != nil {
+	outcome, what := outcomeOf(err), &c.act.what
+	c.act.log.Info("act", "action", what.Action, "target", what.Target, "by", cmp.Or(c.act.actor, byWhom()), "reason",
+		what.Reason, "outcome", outcome)
+	if lost := c.act.begun.End(end, c.act.actor, outcome, "", ""); lost != nil {
 		screen.Printf(c.act.io.Err, "orderd: the audit trail has no end of this: %v\n", lost)
 	}
 	return err

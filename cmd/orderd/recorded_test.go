@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -173,12 +174,19 @@ func TestWhatAVerbChangesIsInTheTrail(t *testing.T) {
 			}
 		}
 		before := len(trailOf(t, dir))
-		_, out, errs := words(t, append(args, "--data-dir", dir, "--sim-addr", "127.0.0.1:1")...)
+		_, out, errs := words(t, append(args, "--data-dir", dir, "--sim-addr", "127.0.0.1:1", "--log-format", "json")...)
 		rows := trailOf(t, dir)[before:]
 		if len(rows) != 2 || rows[0].Action != row.action || rows[0].Outcome != "" || rows[1].Act != rows[0].Act ||
 			rows[1].Outcome == "" || rows[0].Actor != byWhom() || rows[1].Actor != byWhom() {
 			t.Errorf("%v: %+v\n%s%s", args, rows, out, errs)
 			continue
+		}
+		var line struct{ Msg, Action, Target, By, Reason, Outcome string }
+		said := regexp.MustCompile(`(?m)^\{.*"msg":"act".*\}$`).FindAllString(errs, -1)
+		if len(said) != 1 || json.Unmarshal([]byte(said[0]), &line) != nil || line.Action != row.action ||
+			!strings.HasPrefix(line.Target, rows[0].Target[:min(len(rows[0].Target), 20)]) || line.By != byWhom() || line.Reason != rows[0].Reason ||
+			line.Outcome != rows[1].Outcome {
+			t.Errorf("%v: the log has %q", args, said)
 		}
 		if strings.Contains(verbs[name].args, "--reason r") && rows[0].Reason != "r" {
 			t.Errorf("%v: no reason in %+v", args, rows[0])
@@ -223,6 +231,11 @@ func TestTheTrailOfAVerbSaysWhoAndHow(t *testing.T) {
 		t.Fatal(err)
 	}
 	do("refund approve R --yes --no-restock --token-file "+file, "--reason", "他说的")
+	_, _, errs := words(t, "token", "revoke", strings.TrimSpace(secret), "--yes", "--data-dir", dir, "--log-format", "json")
+	if said, _, _ := strings.Cut(errs, "\n"); !strings.Contains(said, `"msg":"act"`) ||
+		strings.Contains(said, strings.TrimSpace(secret)) {
+		t.Errorf("the log of a secret in place of a name: %s", said)
+	}
 	do("stock adjust S --delta=-5 --reason r --key k --yes")
 	do("stock adjust S --delta=-1 --reason r --key k2 --yes")
 	var got []string
@@ -232,13 +245,14 @@ func TestTheTrailOfAVerbSaysWhoAndHow(t *testing.T) {
 		} else {
 			got = append(got, strings.Join([]string{r.Actor, r.Outcome}, " "))
 		}
-		if strings.Contains(r.Asked+r.Target+r.Reason, file) || strings.Contains(r.Asked, strings.TrimSpace(secret)) {
+		if strings.Contains(r.Asked+r.Target+r.Reason, file) || strings.Contains(r.Asked+r.Target, strings.TrimSpace(secret)) {
 			t.Errorf("a secret, or where it is, stands in the trail: %+v", r)
 		}
 	}
 	want := []string{`person.create li  {"role":"finance"}`, byWhom() + " done",
 		`token.create li  {"person":"li"}`, byWhom() + " done",
 		`refund.approve R 他说的 {"restock":false}`, "li refused:EXIT_1",
+		"token.revoke (secret)  ", byWhom() + " refused:EXIT_1",
 		`stock.adjust S r {"delta":-5,"key":"k"}`, byWhom() + " failed:EXIT_1",
 		`stock.adjust S r {"delta":-1,"key":"k2"}`, byWhom() + " done"}
 	if !slices.Equal(got, want) {

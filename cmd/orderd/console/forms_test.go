@@ -151,7 +151,7 @@ func TestEveryActIsInTheTrail(t *testing.T) {
 		forms["POST "+a.path] = true
 	}
 	none := []string{"POST /login", "POST /setup", "POST /ui/language", "POST /ui/views",
-		"POST /ui/views/drop", // nobody is known yet; nothing of the shop is stored
+		"POST /ui/views/drop",                                 // nobody is known yet; nothing of the shop is stored
 		"POST /ui/skus/import", "POST /ui/differences/import"} // a look or the act, by what is sent: recordedAs
 	seen := map[string]bool{}
 	for _, r := range d.routes {

@@ -205,32 +205,32 @@ func target(ctx echo.Context) string {
 	if len(values) == 0 || !strings.Contains(ctx.Path(), ":") { // a form has the parameters of its own path
 		return ""
 	}
-	return open(values[0])
+	return Open(values[0])
 }
 
-// open is a text that may stand in the trail: not a secret that somebody gave in place of its name.
-func open(text string) string {
+// Open is a text that may stand in the trail and in a log: not a secret that somebody gave in place of its name.
+func Open(text string) string {
 	if strings.HasPrefix(text, tokenPrefix) || strings.HasPrefix(text, shops.Prefix) {
 		return "(secret)"
 	}
 	return text
 }
 
-// openField is open of a field of a body. What is no name of a person or token, where one was wanted, may be their
+// openField is Open of a field of a body. What is no name of a person or token, where one was wanted, may be their
 // password.
 func openField(name, text string) string {
 	if name == "name" && text != "" && !bounds.Operator.Fits(text) {
 		return "(no name)"
 	}
-	return open(text)
+	return Open(text)
 }
 
-// openAll is open of each text of a field that is an object or an array, and of the names in it: what was pasted there
+// openAll is Open of each text of a field that is an object or an array, and of the names in it: what was pasted there
 // may be a secret too.
 func openAll(v any) any {
 	switch v := v.(type) {
 	case string:
-		return open(v)
+		return Open(v)
 	case []any:
 		all := make([]any, len(v))
 		for i := range v {
@@ -240,7 +240,7 @@ func openAll(v any) any {
 	case map[string]any:
 		all := map[string]any{}
 		for name, inner := range v {
-			all[open(name)] = openAll(inner)
+			all[Open(name)] = openAll(inner)
 		}
 		return all
 	}
