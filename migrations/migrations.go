@@ -32,8 +32,12 @@ type Migration struct {
 
 // Up applies every missing migration and gives those it applied. Two processes
 // may call it at once: on MySQL a lock table makes them take turns, and one that
-// was killed half-way is gone on with when its lease is over, half a minute.
+// was killed half-way is gone on with when its lease is over, half a minute. Where
+// the tables would lack their CHECK constraints it applies none: sqldb.ErrChecksOff.
 func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
+	if err := mayMigrate(ctx, db); err != nil {
+		return nil, fmt.Errorf("migrate up: %w", err)
+	}
 	pool, done, err := resumable(ctx, db)
 	if err != nil {
 		return nil, fmt.Errorf("migrate up: %w", err)
@@ -51,6 +55,18 @@ func Up(ctx context.Context, db *sqldb.DB) ([]Migration, error) {
 		applied = append(applied, Migration{Version: r.Source.Version, Name: r.Source.Path, Applied: true})
 	}
 	return applied, nil
+}
+
+// mayMigrate refuses a server that would make the tables of missing migrations without
+// their CHECK constraints. Where nothing is missing, nothing is made.
+func mayMigrate(ctx context.Context, db *sqldb.DB) error {
+	err := db.KeepsChecks(ctx)
+	if errors.Is(err, sqldb.ErrChecksOff) {
+		if has, knows, of := Versions(ctx, db); of == nil && has >= knows {
+			return nil
+		}
+	}
+	return err
 }
 
 // Down takes the newest applied migration back. It destroys data: what the tables of

@@ -259,3 +259,33 @@ func TestProgramBeforeSchema5(t *testing.T) {
 		}
 	})
 }
+
+// TiDB makes tables without their CHECK constraints, unless it was told to keep them before: what nobody notices until
+// a row is wrong. Nothing is made then, and whoever asks is told what to do first.
+func TestTablesAreNotMadeWithoutTheirChecks(t *testing.T) {
+	dsn, answer := sqldbtest.AsTiDB(t)
+	db, err := sqldb.Open(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	answer(false)
+	if _, err := migrations.Up(t.Context(), db); !errors.Is(err, sqldb.ErrChecksOff) ||
+		!strings.Contains(err.Error(), "SET GLOBAL tidb_enable_check_constraint = ON") {
+		t.Errorf("checks are off: %v", err)
+	}
+	tables := 0
+	if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*)
+FROM information_schema.tables
+WHERE table_schema = DATABASE()`).Scan(&tables); err != nil || tables > 0 {
+		t.Errorf("%d tables were made, %v", tables, err)
+	}
+	answer(true)
+	if applied, err := migrations.Up(t.Context(), db); err != nil || len(applied) == 0 {
+		t.Errorf("checks are on: %d applied, %v", len(applied), err)
+	}
+	answer(false) // nothing is missing: serve --auto-migrate starts
+	if applied, err := migrations.Up(t.Context(), db); err != nil || len(applied) > 0 {
+		t.Errorf("nothing is missing: %d applied, %v", len(applied), err)
+	}
+}

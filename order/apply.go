@@ -368,8 +368,8 @@ func (s *Service) withoutLocked(ctx context.Context, page []pageCommand, try *pa
 	try.noWait = true
 	held, _ := s.db.Held(ctx, `SELECT order_no
 FROM orders /*! FORCE INDEX (PRIMARY) */
-WHERE order_no IN (`+sqldb.In(len(page))+`)
-FOR UPDATE`, sqldb.Args(keysOf(page))...)
+WHERE order_no IN (?)
+FOR UPDATE`, keysOf(page))
 	if len(held) == 0 { // a row of another table is, or it was so a moment ago
 		return s.applyHalves(ctx, page, try)
 	}

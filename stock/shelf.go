@@ -237,8 +237,8 @@ func (s *Shelf) holdBuckets(ctx context.Context, tx *sqldb.Tx, ids []int64) erro
 func Held(ctx context.Context, db *sqldb.DB, ids []string) (map[string]bool, error) {
 	return db.Held(ctx, `SELECT sku_id
 FROM skus /*! FORCE INDEX (PRIMARY) */
-WHERE sku_id IN (`+sqldb.In(len(ids))+`)
-FOR UPDATE`, sqldb.Args(ids)...)
+WHERE sku_id IN (?)
+FOR UPDATE`, ids)
 }
 
 // readShelf reads SKUs, in ascending order; lock is "" or a FOR UPDATE.

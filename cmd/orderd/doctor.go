@@ -148,6 +148,10 @@ func checkDatabase(ctx context.Context, p *patient) []diagnosis {
 	}
 	found := plain(sqldb.Finding{ID: "database.open", Level: sqldb.LevelOK, Found: string(db.Engine())})
 	if err := migrations.Check(ctx, db); err != nil {
+		if checks := db.KeepsChecks(ctx); errors.Is(checks, sqldb.ErrChecksOff) {
+			found = append(found, failed("tidb.checks", checks, "tidb_enable_check_constraint=OFF",
+				"'orderd migrate up' refuses to make tables without CHECK constraints", sqldb.AdviseChecks)...)
+		}
 		return append(found, failed("database.schema", errors.Join(err, db.Close()), err.Error(),
 			"serve refuses an older schema", "orderd migrate up")...)
 	}

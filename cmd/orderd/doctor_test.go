@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order/orderhttp"
 	"orderd/payment/wechat"
 	"orderd/payment/wechatsim"
@@ -262,5 +263,25 @@ func TestDoctorSaysWhenAKeyIsValid(t *testing.T) {
 		if got.Level != c.level || got.Found != c.found {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// Before the tables are made, doctor says what TiDB must be told first: afterwards it mends nothing.
+func TestDoctorSaysWhatTiDBNeedsBeforeMigrate(t *testing.T) {
+	dsn, answer := sqldbtest.AsTiDB(t)
+	answer(false)
+	code, out, _ := words(t, "doctor", "--dsn", dsn, "--data-dir", t.TempDir())
+	first, second := strings.Index(out, "SET GLOBAL tidb_enable_check_constraint = ON before 'orderd migrate up'"),
+		strings.Index(out, "database.schema")
+	if code == exitOK || first < 0 || second < first {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	if code, _, errs := words(t, "migrate", "up", "--dsn", dsn); code != exitUsage ||
+		!strings.Contains(errs, "SET GLOBAL tidb_enable_check_constraint = ON") {
+		t.Errorf("migrate up: exit %d: %s", code, errs)
+	}
+	answer(true)
+	if _, out, _ := words(t, "doctor", "--dsn", dsn, "--data-dir", t.TempDir()); strings.Contains(out, "tidb.checks") {
+		t.Errorf("checks are kept:\n%s", out)
 	}
 }

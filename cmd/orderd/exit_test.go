@@ -29,7 +29,8 @@ var verbs = map[string]struct {
 }{
 	"serve": {"", "db"}, "demo": {"", ""}, "sim": {"", ""}, "trigger": {"payment.success NO", "db"},
 	"migrate up": {"", "db"}, "migrate down": {"--yes", "db"}, "migrate status": {"", "db"},
-	"stock import": {"FILE --yes", "db"}, "stock export": {"", "db"}, "stock show": {"", "db"},
+	"migrate parts": {"--partition 16 --yes", "db"},
+	"stock import":  {"FILE --yes", "db"}, "stock export": {"", "db"}, "stock show": {"", "db"},
 	"stock replenish": {"S 1 --reason r --key k --yes", "db"},
 	"stock adjust":    {"S --delta=1 --reason r --key k --yes", "db"}, "stock low": {"S --at 1", "db"},
 	"stock gate": {"S --mode local --reason r --yes", "db"}, "stock gates": {"", "db"},

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment/wechatsim"
@@ -428,6 +429,31 @@ func TestPasswordsAreMaskedWhole(t *testing.T) {
 	} {
 		if got := maskPassword(in); got != want {
 			t.Errorf("%s is shown as %s, want %s", in, got, want)
+		}
+	}
+}
+
+// What spreads TiDB's tables is shown before anybody says yes, and is nothing for another server.
+func TestMigratePartition(t *testing.T) {
+	dsn, _ := sqldbtest.AsTiDB(t)
+	sqldbtest.Open(t, dsn)
+	const one = "ALTER TABLE stock_flows PARTITION BY KEY (order_no) PARTITIONS 16;"
+	code, out, errs := words(t, "migrate", "--partition", "16", "--dry-run", "--dsn", dsn)
+	if code != exitOK || !strings.Contains(out, one) || strings.Contains(errs, "done") {
+		t.Errorf("dry run: exit %d: %s%s", code, out, errs)
+	}
+	code, out, errs = words(t, "migrate", "--partition", "16", "--dsn", dsn)
+	if code != exitUsage || !strings.Contains(out, one) || !strings.Contains(errs, "--yes") {
+		t.Errorf("nobody said yes: exit %d: %s%s", code, out, errs)
+	}
+	for want, args := range map[string][]string{
+		"TiDB alone":          {"--partition", "16", "--yes", "--dsn", sqldbtest.MariaDBDSN(t)},
+		"2 to 128, not 1":     {"--partition", "1", "--yes", "--dsn", dsn},
+		"status or --partiti": {"--dsn", dsn},
+	} {
+		if code, _, errs := words(t, append([]string{"migrate"}, args...)...); code != exitUsage ||
+			!strings.Contains(errs, want) {
+			t.Errorf("%v: exit %d: %s", args, code, errs)
 		}
 	}
 }

@@ -26,6 +26,7 @@ var readVerbs = map[string]string{
 	"sim": "no database", "trigger": "has the simulator send what WeChat Pay would send",
 	"migrate up":     "the schema's own table has it; there may be no trail yet",
 	"migrate down":   "the schema's own table has it; the trail itself may be dropped",
+	"migrate parts":  "the tables themselves have it, and no row of theirs is another",
 	"migrate status": "shows", "stock export": "shows", "stock show": "shows", "stock gates": "shows",
 	"stock verify": "shows", "stock flows": "shows", "order get": "shows", "order list": "shows",
 	"order timeline": "shows", "find": "shows", "held list": "shows", "payments held list": "shows",

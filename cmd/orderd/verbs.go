@@ -118,12 +118,19 @@ type migrateCmd struct {
 	Up     migrateUp     `cmd:"" help:"Apply every missing migration."`
 	Down   migrateDown   `cmd:"" help:"Take the newest migration back. Destroys data."`
 	Status migrateStatus `cmd:"" help:"List migrations."`
+	// Parts is the verb where there is none: orderd migrate --partition 16.
+	Parts migrateParts `cmd:"" default:"withargs" help:"On TiDB: spread what is written over machines."`
 }
 
 // The verbs of migrate.
 type migrateUp struct{}
 type migrateDown struct{ confirm }
 type migrateStatus struct{ output }
+type migrateParts struct {
+	confirm
+	Partition int  `placeholder:"N" help:"Into how many parts each table goes that grows at its end (2 to 128)."`
+	DryRun    bool `help:"Show the statements, do nothing."`
+}
 
 // withDB opens the database alone, whatever its schema, and closes it again. open is
 // sqldb.Open for the one verb that may make it, else sqldb.OpenExisting.
@@ -161,6 +168,35 @@ func (c *migrateDown) Run(ctx context.Context, s *settings, t *terminal) error {
 			screen.Printf(t.Err, "took back %s\n", m.Name)
 		}
 		return err
+	})
+}
+
+// Run shows the statements, and runs them when a person, or --yes, agrees.
+func (c *migrateParts) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.Partition == 0 {
+		return fmt.Errorf("%w: 'orderd migrate' is up, down, status or --partition N", errUsage)
+	}
+	return withDB(ctx, s, sqldb.OpenExisting, func(db *sqldb.DB) error {
+		plan, err := migrations.PartitionPlan(ctx, db, c.Partition)
+		switch {
+		case err != nil:
+			return err
+		case len(plan) == 0:
+			screen.Printf(t.Err, "every table is in %d parts\n", c.Partition)
+			return nil
+		}
+		for _, statement := range plan {
+			screen.Printf(t.Out, "%s;\n", statement)
+		}
+		if c.DryRun {
+			return nil
+		}
+		if err := c.ask(t, "Run these? TiDB copies each table and goes on serving it."); err != nil {
+			return err
+		}
+		return migrations.Partition(ctx, db, plan, func(statement string) {
+			screen.Printf(t.Err, "done %s\n", statement)
+		})
 	})
 }
 

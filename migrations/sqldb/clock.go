@@ -28,7 +28,8 @@ const (
 // agree on it, however wrong their own clocks are: an order expires by it, and
 // so never early because one machine's clock is ahead. Between two looks at the
 // database it runs by the machine's monotonic clock, which steps of the wall
-// clock do not touch.
+// clock do not touch. On TiDB it is the cluster's time, to the millisecond, and
+// not that of the one tidb-server behind a balancer.
 type Clock struct {
 	db  *DB
 	now func() time.Time
@@ -91,13 +92,19 @@ func (c *Clock) Sync(ctx context.Context) error {
 // question, and how long the question took.
 func (c *Clock) ask(ctx context.Context) (middle, server time.Time, took time.Duration, err error) {
 	begin := c.now()
-	var us int64
-	const ask = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)" // in microseconds
-	if err := c.db.QueryRowContext(ctx, ask).Scan(&us); err != nil {
+	var us, precision int64 // in microseconds
+	if c.db.tidb {
+		precision = 1000
+		us, err = c.db.clusterNow(ctx)
+	} else {
+		const ask = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
+		err = c.db.QueryRowContext(ctx, ask).Scan(&us)
+	}
+	if err != nil {
 		return middle, server, 0, fmt.Errorf("ask the database for its time: %w", err)
 	}
 	took = c.now().Sub(begin)
-	return begin.Add(took / 2), time.UnixMicro(us).UTC(), took, nil
+	return begin.Add(took / 2), time.UnixMicro(us).UTC(), took + time.Duration(precision)*time.Microsecond, nil
 }
 
 // Keep looks at the database's clock until ctx ends. A look that fails changes

@@ -98,6 +98,7 @@ type DB struct {
 	troubles    *troubles
 	hearers     *hearers
 	hints       *atomic.Bool // see HasHints
+	tidb        bool         // see TiDB
 }
 
 // Open opens dsn, "sqlite:PATH" or "mysql:USER:PASS@tcp(HOST:PORT)/DB" or
@@ -319,7 +320,7 @@ func mysqlConfig(dsn string) (*mysql.Config, error) {
 	}
 	cfg.Params["innodb_lock_wait_timeout"] = lockWaitSeconds
 	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
-	cfg.Params["time_zone"] = "'+00:00'"
+	cfg.Params["time_zone"] = "'+00:00'" + pinned
 
 	cfg.Params["wait_timeout"], cfg.Params["net_write_timeout"] = seconds(readDeadAfter), seconds(readStall)
 	return cfg, nil
@@ -352,6 +353,9 @@ func openMySQL(ctx context.Context, dsn string) (*DB, error) {
 			strings.Join(hostsOf(cfg), ","), cfg.DBName, cfg.User, unavailable(err)), db.Close())
 	}
 	db.hints.Store(hasHints(ctx, write))
+	if db.tidb, err = isTiDB(ctx, write); err != nil {
+		return nil, errors.Join(fmt.Errorf("open MySQL: is it TiDB: %w", unavailable(err)), db.Close())
+	}
 	return db, nil
 }
 

@@ -60,7 +60,8 @@ func (db *DB) mysqlSafety(ctx context.Context) ([]Finding, error) {
 	v := map[string]string{}
 	for _, query := range []string{`SHOW GLOBAL VARIABLES
 WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'sql_mode',
-  'max_allowed_packet', 'wsrep_on', 'default_storage_engine') OR Variable_name LIKE 'rpl_semi_sync_%'`,
+  'max_allowed_packet', 'wsrep_on', 'default_storage_engine', 'tidb_enable_check_constraint')
+  OR Variable_name LIKE 'rpl_semi_sync_%'`,
 		`SHOW GLOBAL STATUS
 WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
   OR Variable_name IN ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_source_clients')
@@ -91,16 +92,19 @@ WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
 		}
 	}
 	found := append(judge(v), judgeReplicas(v)...)
-	if db.HasHints() {
-		found = append(found, Finding{ID: "mysql.inventory_hints", Level: LevelOK,
-			Found: "the server has a statement queue: the last UPDATE of a placing batch commits by itself"})
-	}
 	session, err := db.session(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if db.tidb {
+		found = append(found, judgeTiDB(v, session)...)
+	}
+	if db.HasHints() {
+		found = append(found, Finding{ID: "mysql.inventory_hints", Level: LevelOK,
+			Found: "the server has a statement queue: the last UPDATE of a placing batch commits by itself"})
+	}
 	dead, err := db.deadHosts(ctx)
-	return append(append(found, session...), dead), err
+	return append(append(found, judgeSession(session)...), dead), err
 }
 
 // semiSyncPatience is for how long a primary should wait for a replica at the least, in
@@ -211,12 +215,13 @@ func judgeReplicas(v map[string]string) []Finding {
 	return []Finding{role, f}
 }
 
-// session looks at what a connection has been given beside the server's own settings: a proxy
+// session reads what a connection has been given beside the server's own settings: a proxy
 // in between may swallow it, or hand out one that somebody else has changed.
-func (db *DB) session(ctx context.Context) ([]Finding, error) {
+func (db *DB) session(ctx context.Context) (map[string]string, error) {
 	v := map[string]string{}
-	err := Each(ctx, db, `SHOW SESSION VARIABLES
-WHERE Variable_name IN ('time_zone', 'transaction_isolation', 'tx_isolation')`, nil, func(rows *sql.Rows) error {
+	const ask = `SHOW SESSION VARIABLES
+WHERE Variable_name IN ('time_zone', 'transaction_isolation', 'tx_isolation', 'tidb_txn_mode')`
+	err := Each(ctx, db, ask, nil, func(rows *sql.Rows) error {
 		var name, value string
 		err := rows.Scan(&name, &value)
 		v[strings.ToLower(name)] = value
@@ -225,7 +230,7 @@ WHERE Variable_name IN ('time_zone', 'transaction_isolation', 'tx_isolation')`, 
 	if err != nil {
 		return nil, fmt.Errorf("read the settings of a connection: %w", err)
 	}
-	return judgeSession(v), nil
+	return v, nil
 }
 
 // judgeSession says what is wrong with the settings of a connection. MariaDB's name of the
@@ -303,9 +308,6 @@ func judge(v map[string]string) []Finding {
 		finding("mysql.galera", v["wsrep_on"] == "ON", LevelWarn, "wsrep_on="+v["wsrep_on"],
 			"Galera may lose committed transactions when nodes crash together; let one node write",
 			"point every orderd at the same node"),
-		finding("mysql.version", strings.Contains(v["version"], "TiDB"), LevelWarn, v["version"],
-			"orderd is tested on MariaDB and MySQL; on TiDB CHECKs are ignored unless tidb_enable_check_constraint "+
-				"is ON",
-			"SET GLOBAL tidb_enable_check_constraint = ON"),
+		{ID: "mysql.version", Level: LevelOK, Found: v["version"]},
 	}
 }

@@ -41,7 +41,6 @@ type Tx struct {
 	reads  bool // it writes nothing: see Snapshot and Decide
 	unsure bool
 	noWait bool
-	skip   bool // what is locked is left out
 	tells  []string
 
 	// committing: a statement was sent that commits, so that the transaction may be done.
@@ -121,10 +120,8 @@ func (tx *Tx) text(query string) string {
 	switch {
 	case tx.engine == SQLite:
 		return strings.TrimSuffix(query, forUpdate)
-	case tx.skip && strings.HasSuffix(query, forUpdate):
-		return query + " SKIP LOCKED" // MariaDB 10.6, MySQL 8.0
 	case tx.noWait && strings.HasSuffix(query, forUpdate):
-		return query + " NOWAIT" // MariaDB 10.3, MySQL 8.0
+		return query + " NOWAIT" // MariaDB 10.3, MySQL 8.0, TiDB
 	}
 	return query
 }
@@ -280,28 +277,21 @@ func (db *DB) InTxOfMany(ctx context.Context, noWait bool, fn func(ctx context.C
 	return db.inTx(ctx, patience{tries: sharedTries, oneWait: true, noWait: noWait}, fn)
 }
 
-// Held gives the keys, of those that query finds, whose rows another session holds at
-// this moment, and waits for none. query selects the key and ends in "FOR UPDATE".
-func (db *DB) Held(ctx context.Context, query string, args ...any) (map[string]bool, error) {
-	var held map[string]bool
-	err := db.InTx(ctx, func(ctx context.Context, tx *Tx) error {
-		held = map[string]bool{}
-		key := ""
-		err := Each(ctx, tx, strings.TrimSuffix(query, forUpdate), args, func(rows *sql.Rows) error {
-			err := rows.Scan(&key)
-			held[key] = true
-			return err
+// Held gives the keys whose rows another session holds at this moment, and waits for none.
+// query selects by "IN (?)", which is made as long as the keys are, names the index that finds
+// them, lest rows beside them are met too, and ends in "FOR UPDATE".
+// They are found by halves, each by NOWAIT: SKIP LOCKED would find them in one statement, and
+// TiDB takes it and locks nothing.
+func (db *DB) Held(ctx context.Context, query string, keys []string) (map[string]bool, error) {
+	held := map[string]bool{}
+	err := Apart(keys, true, 0, func(part []string, noWait bool) error {
+		return db.InTxOfMany(ctx, noWait, func(ctx context.Context, tx *Tx) error {
+			text := strings.Replace(query, "IN (?)", "IN ("+In(len(part))+")", 1)
+			return Each(ctx, tx, text, Args(part), func(*sql.Rows) error { return nil })
 		})
-		if err != nil {
-			return err
-		}
-		skips := *tx
-		skips.skip = true
-		return Each(ctx, &skips, query, args, func(rows *sql.Rows) error {
-			err := rows.Scan(&key)
-			delete(held, key)
-			return err
-		})
+	}, func(one []string, _ error) error {
+		held[one[0]] = true
+		return nil
 	})
 	return held, err
 }

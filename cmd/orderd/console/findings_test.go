@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"orderd/migrations/sqldb"
 )
 
 // textOf gives the text of an expression, with 1 for what only the running program knows, and a time where it is one:
@@ -89,6 +91,7 @@ func TestEveryFindingIsSaidInChinese(t *testing.T) {
 	texts := slices.Concat(findingTexts(t, "../health.go", all), findingTexts(t, "../../../scheduler/redis.go", all),
 		findingTexts(t, "../../../migrations/sqldb/safety.go", all),
 		findingTexts(t, "../ops.go", func(name string) bool { return slices.Contains(asked, name) }),
+		findingTexts(t, "../../../migrations/sqldb/tidb.go", all), []string{sqldb.AdviseChecks},
 		findingTexts(t, "../doctor.go", func(name string) bool { return slices.Contains(shown, name) }))
 	command := regexp.MustCompile(`^(SET GLOBAL|orderd|redis-cli) `)
 	sentences := 0

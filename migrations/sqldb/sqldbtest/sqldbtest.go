@@ -36,7 +36,8 @@ func Each(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 // Races is Each for tests of concurrency: MariaDB also under REPEATABLE READ,
 // and there with innodb_snapshot_isolation, which answers 1020 where it would
 // lose an update. The service sets READ COMMITTED and must not rest on it: a
-// proxy makes another level of it.
+// proxy makes another level of it. TiDB's REPEATABLE READ is not among them: it reads
+// from before a lock, and orderd does not start on it (Safety).
 func Races(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 	t.Helper()
 	Each(t, test)
@@ -124,6 +125,26 @@ func AliSQL(t testing.TB, mode alisql.Mode) (*sqldb.DB, *alisql.Server) {
 	}
 	t.Cleanup(server.Close)
 	return connect(t, shared.maria.TCPDSN(server.Addr(), name)), server
+}
+
+// AsTiDB makes an empty database of the shared server and gives its DSN behind a proxy that has it
+// taken for TiDB. answer says whether it would keep CHECK constraints, and what more the proxy
+// replaces in statements. It shows what orderd asks of TiDB, and nothing of what TiDB answers.
+func AsTiDB(t testing.TB) (dsn string, answer func(checks bool, rewrites ...string)) {
+	t.Helper()
+	name := emptyMariaDB(t)
+	proxy, err := faultproxy.NewMySQL(shared.maria.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	stands := map[bool]string{true: "LIKE 'autocommit'", false: "LIKE 'read_only'"} // that is ON, and OFF
+	answer = func(checks bool, rewrites ...string) {
+		proxy.Rewrite(append([]string{"LIKE 'tidb_txn_mode'", "LIKE 'version'",
+			"LIKE 'tidb_enable_check_constraint'", stands[checks]}, rewrites...)...)
+	}
+	answer(true)
+	return shared.maria.TCPDSN(proxy.Addr(), name), answer
 }
 
 // MariaDBServer starts a server of the test's own, which it may kill. options are those

@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -65,8 +66,8 @@ type Proxy struct {
 	often    Mode
 	seen     int
 	hits     map[Mode]int
-	commands int    // of MySQL, see Commands
-	old, new []byte // of statements
+	commands int // of MySQL, see Commands
+	rewrites []rewrite
 	latency  time.Duration
 	answer   answer
 	// down, silent and closed: see Down, Silence and Close.
@@ -192,11 +193,18 @@ func (p *Proxy) Down(on bool) {
 	}
 }
 
-// Rewrite replaces a text in every statement from now on, for settings that the
-// client insists on.
-func (p *Proxy) Rewrite(before, after string) {
-	p.set(func() { p.old, p.new = []byte(before), []byte(after) })
+// Rewrite replaces texts in every statement from now on, given as before, after, before, after,
+// for settings that the client insists on and questions that a server has other answers to.
+func (p *Proxy) Rewrite(pairs ...string) {
+	var all []rewrite
+	for pair := range slices.Chunk(pairs, 2) {
+		all = append(all, rewrite{[]byte(pair[0]), []byte(pair[1])})
+	}
+	p.set(func() { p.rewrites = all })
 }
+
+// rewrite is one text that is replaced in statements.
+type rewrite struct{ before, after []byte }
 
 // Switch sends new connections to another server, as a fail-over does; the
 // open ones stay where they are.
@@ -521,12 +529,14 @@ func (p *Proxy) read(from io.Reader, buf []byte) (packet []byte, commit bool, er
 // statements are changed; prepared ones go as they are.
 func (p *Proxy) rewritten(packet []byte) []byte {
 	p.mu.Lock()
-	before, after := p.old, p.new
+	rewrites := p.rewrites
 	p.mu.Unlock()
-	if len(before) == 0 || len(packet) < 5 || packet[4] != comQuery || !bytes.Contains(packet, before) {
+	if len(packet) < 5 || packet[4] != comQuery {
 		return packet
 	}
-	packet = bytes.ReplaceAll(packet, before, after)
+	for _, r := range rewrites {
+		packet = bytes.ReplaceAll(packet, r.before, r.after)
+	}
 	n := len(packet) - 4
 	packet[0], packet[1], packet[2] = byte(n), byte(n>>8), byte(n>>16) //nolint:gosec // the three low bytes are meant
 	return packet
