@@ -3,7 +3,8 @@
 //
 // SQLite is always there. MariaDB and Redis are started when their programs
 // are found (Debian's packages mariadb-server and redis-server); without them
-// the test is skipped and says so, or fails where ORDERD_TEST_REQUIRE=1.
+// the test is skipped and says so, or fails where ORDERD_TEST_REQUIRE=1. A server of
+// one's own, such as a TiDB, is one more engine where ORDERD_TEST_DSN names it.
 package sqldbtest
 
 import (
@@ -31,6 +32,7 @@ func Each(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
 	t.Run("mariadb", func(t *testing.T) { test(t, MariaDB(t)) })
+	t.Run("own", func(t *testing.T) { test(t, Own(t)) })
 }
 
 // Races is Each for tests of concurrency: MariaDB also under REPEATABLE READ,
