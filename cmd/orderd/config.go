@@ -342,6 +342,17 @@ func (s *settings) checkPayWithin() error {
 	return nil
 }
 
+// checkReplica refuses a replica of nothing.
+func (s *settings) checkReplica() error {
+	switch {
+	case s.ReadDSN != "" && !strings.HasPrefix(s.DSN, "mysql:"):
+		return errors.New("ORDERD_READ_DSN is a replica of a MySQL or MariaDB that ORDERD_DSN names, which it does not")
+	case s.ReadLag < sqldb.LeastLag:
+		return fmt.Errorf("ORDERD_READ_LAG is %s, it must be at least %s", s.ReadLag, sqldb.LeastLag)
+	}
+	return nil
+}
+
 // check refuses values that contradict one another or themselves, with the name of the
 // setting and a way out: here and not at the first order that meets them.
 func (s *settings) check() error {
@@ -353,14 +364,10 @@ func (s *settings) check() error {
 	if err := s.checkShipping(); err != nil {
 		return err
 	}
-	if err := s.checkPayWithin(); err != nil {
+	if err := errors.Join(s.checkPayWithin(), s.checkReplica()); err != nil {
 		return err
 	}
 	switch {
-	case s.ReadDSN != "" && !strings.HasPrefix(s.DSN, "mysql:"):
-		return errors.New("ORDERD_READ_DSN is a replica of a MySQL or MariaDB that ORDERD_DSN names, which it does not")
-	case s.ReadLag < sqldb.LeastLag:
-		return fmt.Errorf("ORDERD_READ_LAG is %s, it must be at least %s", s.ReadLag, sqldb.LeastLag)
 	case s.CloseUnprepaid < 0:
 		return errors.New("ORDERD_CLOSE_UNPREPAID_AFTER must not be negative; 0: such orders wait for WeChat Pay")
 	case s.CloseGrace < 0 || s.SweepEvery < 100*time.Millisecond || s.CloseRate <= 0:

@@ -95,7 +95,7 @@ var shows = map[string]string{
 	"scheduler.Groups":                 "a list for people; what is done about one matches again",
 	"scheduler.List":                   "a list for people",
 	"scheduler.Match":                  "how many a person would act on; walkState reads again and decides",
-	"stock.GateStocks":                 "gates for people and metrics; what is set is decided under the lock of the SKU",
+	"stock.GateStocks":                 "gates for people and metrics; what is set is decided under the SKU's lock",
 	"stock.PlanImport":                 "a plan for people: each line is decided again under the lock of its SKU",
 	"stock.SaleStocks":                 "as GateStocks",
 	"stock.query":                      "SKUs as they are shown; that there is no such SKU is decided (Find)",
@@ -190,7 +190,8 @@ func readsToShow(body ast.Node) (found bool) {
 		case *ast.SelectorExpr:
 			name = f.Sel.Name
 			if isDB(f.X) {
-				found = found || slices.Contains([]string{"QueryContext", "QueryRowContext", "Snapshot", "Pool", "Shown"}, name)
+				found = found || slices.Contains(
+					[]string{"QueryContext", "QueryRowContext", "Snapshot", "Pool", "Shown"}, name)
 			}
 		case *ast.Ident:
 			name = f.Name

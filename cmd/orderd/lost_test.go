@@ -29,7 +29,8 @@ func TestVerifyListsWhatOnlyTheOtherHas(t *testing.T) {
 			}
 		} `json:"only_in_other"`
 	}
-	if err := json.Unmarshal([]byte(out), &v); err != nil || code != exitInvariant || !strings.Contains(errs, "held adopt") {
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != exitInvariant ||
+		!strings.Contains(errs, "held adopt") {
 		t.Fatalf("exit %d: %v: %s%s", code, err, out, errs)
 	}
 	paid := false
@@ -40,9 +41,9 @@ func TestVerifyListsWhatOnlyTheOtherHas(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	// The shop with one of everything has a row that is broken, too.
-	if code, out, errs = words(t, "verify", "--against", dsn, "--data-dir", old); strings.Contains(errs, "held adopt") ||
-		!strings.Contains(out, "has 0 orders, 0 trades, 0 payments, 0 refunds") {
-		t.Errorf("against itself: exit %d: %s%s", code, out, errs)
+	_, out, errs = words(t, "verify", "--against", dsn, "--data-dir", old)
+	if strings.Contains(errs, "held adopt") || !strings.Contains(out, "has 0 orders, 0 trades, 0 payments, 0 refunds") {
+		t.Errorf("against itself: %s%s", out, errs)
 	}
 	if code, _, errs = words(t, "held", "adopt", "--against", sqldbtest.MariaDBDSN(t), "--reason", "tried", "--yes",
 		"--data-dir", fresh); code != exitUsage || !strings.Contains(errs, "takes writes") {

@@ -84,8 +84,8 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		case err != nil:
 			return err
 		case v.OK() && v.Lost != nil && v.Lost.Any():
-			return fmt.Errorf("%w: the other database has what this one has not; 'orderd held adopt' takes in what was "+
-				"paid for it", errLost)
+			return fmt.Errorf("%w: the other database has what this one has not; 'orderd held adopt' takes in what "+
+				"was paid for it", errLost)
 		case v.OK():
 			return nil
 		// After a repair the rows are those that it could not mend.
