@@ -55,10 +55,21 @@ func TestReplicaShowsWithinItsBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := sqldbtest.Open(t, primary.DSN("shop"))
-	other := sqldbtest.Open(t, primary.DSN("shop")) // the same with another bound
+	for _, s := range []string{"CREATE USER reader@'%'", "GRANT SELECT ON shop.* TO reader@'%'"} {
+		if err := primary.Exec(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The same with another bound, by a user who may read the shop and nothing else, here and there.
+	other, err := sqldb.Open(t.Context(), "mysql:reader@tcp("+primary.Addr+")/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close() })
 	follow := func(db *sqldb.DB, bound time.Duration) {
 		t.Helper()
-		if err := db.ShowFrom(t.Context(), replica.DSN("shop"), migrations.Birth, bound); err != nil {
+		if err := db.ShowFrom(t.Context(), "mysql:reader@tcp("+replica.Addr+")/shop", migrations.Birth,
+			bound); err != nil {
 			t.Fatal(err)
 		}
 		servedBy(t, db, 2)
