@@ -3,7 +3,8 @@
 // (addresses), TOKEN (the bootstrap token), ORDERD (the program, with ORDERD_DATA_DIR), CHROMIUM, SEEDED, a file that
 // says which number is in which column; WALKED, a file for what was seen, is optional.
 import { readFileSync, writeFileSync } from "node:fs";
-import { ADMIN, admin, check, context, finish, somebody, watch } from "./kit.mjs";
+import { createRequire } from "node:module";
+import { ADMIN, admin, check, context, finish, somebody, TOKEN, until, watch } from "./kit.mjs";
 import { pages, routeOf } from "./routes.mjs";
 import { shown } from "./shown.mjs";
 
@@ -11,7 +12,9 @@ const { SEEDED, SHOP, WALKED } = process.env;
 const seeded = JSON.parse(readFileSync(SEEDED, "utf8"));
 // What is typed into forms and addresses here has numbers of its own.
 const typed = (n) => `"><details/open/ontoggle=x(${n})>`;
-const asked = { "an address": 1, "an act": 2, "a saved filter": 3 };
+const asked = { "an address": 1, "an act": 2, "a saved filter": 3, "a file of SKUs": 4, "a wrong line of one": 5,
+  "a cell of a workbook": 6, "the head of a bill": 7 };
+const fileName = 8; // of every file that is given: no page repeats it
 
 // Whoever is signed in sees all of them but those by which one comes in.
 const routes = pages.map((r) => r.path).filter((r) => !/^\/(login|setup)/.test(r));
@@ -98,6 +101,41 @@ await page.fill("main form[action='/ui/views'] [name=name]", typed(3));
 await page.click("main form[action='/ui/views'] button");
 await page.waitForLoadState();
 await look(page, "/ui/orders");
+
+// Files are given with markup in their names, and in what is shown of them: a SKU, a line that cannot be read, a cell of
+// finance's workbook, the head of a bill.
+const give = async (path, field, ext, content, more = {}) => {
+  await goto(path);
+  const form = page.locator("main form.act").filter({ has: page.locator(`[name=${field}]`) });
+  for (const [name, text] of Object.entries(more)) await form.locator(`[name=${name}]`).fill(text);
+  await form.locator(`[name=${field}]`).setInputFiles({ name: `"><img src=q onerror=x(${fileName})>.${ext}`,
+    mimeType: "application/octet-stream", buffer: Buffer.from(content) });
+  await form.locator("button.do").click();
+  await page.locator("main [role=alert], main [role=status], main .why").first().waitFor();
+  await look(page, path);
+};
+const columns = "sku_id,title,price_fen,quantity\n", cell = (n) => `"${typed(n).replaceAll('"', '""')}"`;
+await give("/ui/skus/import", "csv", "csv", `${columns}hostile,${cell(4)},1,1\n`);
+await give("/ui/skus/import", "csv", "csv", `${columns}hostile,a,${cell(5)},1\n`);
+const bearer = { headers: { Authorization: "Bearer " + TOKEN } };
+const { Workbook } = createRequire(new URL("../readers/package.json", import.meta.url))("exceljs");
+const work = new Workbook();
+await work.xlsx.load(await (await fetch(ADMIN + "/admin/v1/differences/work.xlsx", bearer)).arrayBuffer());
+const first = work.worksheets[0], titles = first.getRow(1).values;
+check(first.rowCount > 1, "no difference is open for a workbook");
+first.getRow(2).getCell(titles.findIndex((title) => String(title).endsWith(" comment"))).value = typed(6);
+await give("/ui/differences/import", "workbook", "xlsx", await work.xlsx.writeBuffer());
+const day = (await admin("reconciliations")).data.find((r) => r.bill_type === "ALL" && r.bill_sha1);
+const bill = await (await fetch(`${ADMIN}/admin/v1/reconciliations/${day.id}/bill`, bearer)).text();
+const quiet = new Date(Date.parse(day.bill_date) - 9 * 86400e3).toISOString().slice(0, 10); // a day that has no bill which counts
+await give("/ui/reconciliations/upload", "bill", "csv", bill.replace(/\r?\n/, (end) => "," + typed(7) + end),
+  { bill_date: quiet, reason: "x" });
+await until(async () => {
+  await goto(`/ui/reconciliations/${quiet}-ALL`);
+  await look(page, "/ui/reconciliations/:id");
+  return seen.has(7);
+});
+check(!seen.has(fileName), "the name of a file is shown by", ...(seen.get(fileName) ?? []));
 
 // The storefront shows what a shop calls its goods.
 const c = await context({ locale: "zh-CN" }), shop = await c.newPage();

@@ -56,6 +56,7 @@ export const shown = {
   "refunds.said_by": "no page: the timeline has it, order_events.actor_id",
   "refunds.said_why": "no page: the timeline has it, order_events.detail",
   "sale_buyers.customer_id": "no page: orders.customer_id is shown",
+  "shipments.content": "/ui/shipments",
   "shipments.message": "/ui/shipments",
   "shipments.put_by": "/ui/shipments",
   "shop_keys.created_by": "/ui/people",

@@ -31,8 +31,10 @@ var keys = []*bounds.Field{&bounds.SkuID, &bounds.Sale, &bounds.OrderNo, &bounds
 // rows are what nothing but a person's hand or another service makes: one of each.
 var rows = []string{
 	`INSERT INTO shipments
-  SELECT o.order_no, 'refused', p.transaction_id, p.out_trade_no, p.paid_at, '{}', 1, 0, 0, 1, NULL, 10060001, '',
-    '', 1, 1
+  SELECT o.order_no, 'refused', p.transaction_id, p.out_trade_no, p.paid_at, json_object('way', 1, 'parcels', json_array(
+    json_object('carrier', '"><svg/onload=x(99)>', 'number', '{{x(99)}}', 'goods', '''><script>x(99)</script>'),
+    json_object('carrier', 'YTO', 'number', '</textarea><details/open/ontoggle=x(99)>', 'goods', '", x(99)'))),
+    1, 0, 0, 1, NULL, 10060001, '', '', 1, 1
   FROM orders o JOIN payments p ON p.order_no = o.order_no WHERE o.state = 'paid' ORDER BY o.order_no DESC LIMIT 1`,
 	`INSERT INTO write_offs (transaction_id, amount_fen, proposed_by, proposed_why, proposed_at)
   SELECT transaction_id, amount_fen, 'a', 'b', 1 FROM payments WHERE outcome = 'held' LIMIT 1`,
@@ -74,7 +76,7 @@ func main() {
 			log.Fatalf("%v in %s", err, row)
 		}
 	}
-	seeded := map[string]int{"operators.name": 100}
+	seeded := map[string]int{"shipments.content": 99, "operators.name": 100} // both by rows
 	var wrong []string
 	n := 100
 	for _, f := range bounds.Fields {
