@@ -175,7 +175,8 @@ func TestWhatAVerbChangesIsInTheTrail(t *testing.T) {
 			}
 		}
 		before := len(trailOf(t, dir))
-		_, out, errs := words(t, append(args, "--data-dir", dir, "--sim-addr", "127.0.0.1:1", "--log-format", "json")...)
+		args = append(args, "--data-dir", dir, "--sim-addr", "127.0.0.1:1", "--log-format", "json")
+		_, out, errs := words(t, args...)
 		rows := trailOf(t, dir)[before:]
 		if len(rows) != 2 || rows[0].Action != row.action || rows[0].Outcome != "" || rows[1].Act != rows[0].Act ||
 			rows[1].Outcome == "" || rows[0].Actor != byWhom() || rows[1].Actor != byWhom() {
@@ -185,8 +186,8 @@ func TestWhatAVerbChangesIsInTheTrail(t *testing.T) {
 		var line struct{ Msg, Action, Target, By, Reason, Outcome string }
 		said := regexp.MustCompile(`(?m)^\{.*"msg":"act".*\}$`).FindAllString(errs, -1)
 		if len(said) != 1 || json.Unmarshal([]byte(said[0]), &line) != nil || line.Action != row.action ||
-			!strings.HasPrefix(line.Target, rows[0].Target[:min(len(rows[0].Target), 20)]) || line.By != byWhom() || line.Reason != rows[0].Reason ||
-			line.Outcome != rows[1].Outcome {
+			!strings.HasPrefix(line.Target, rows[0].Target[:min(len(rows[0].Target), 20)]) || // the column is narrower
+			line.By != byWhom() || line.Reason != rows[0].Reason || line.Outcome != rows[1].Outcome {
 			t.Errorf("%v: the log has %q", args, said)
 		}
 		if strings.Contains(verbs[name].args, "--reason r") && rows[0].Reason != "r" {
@@ -232,7 +233,8 @@ func TestTheTrailOfAVerbSaysWhoAndHow(t *testing.T) {
 		t.Fatal(err)
 	}
 	do("refund approve R --yes --no-restock --token-file "+file, "--reason", "他说的")
-	_, _, errs := words(t, "token", "revoke", strings.TrimSpace(secret), "--yes", "--data-dir", dir, "--log-format", "json")
+	_, _, errs := words(t, "token", "revoke", strings.TrimSpace(secret), "--yes", "--data-dir", dir, "--log-format",
+		"json")
 	if said, _, _ := strings.Cut(errs, "\n"); !strings.Contains(said, `"msg":"act"`) ||
 		strings.Contains(said, strings.TrimSpace(secret)) {
 		t.Errorf("the log of a secret in place of a name: %s", said)
@@ -246,7 +248,8 @@ func TestTheTrailOfAVerbSaysWhoAndHow(t *testing.T) {
 		} else {
 			got = append(got, strings.Join([]string{r.Actor, r.Outcome}, " "))
 		}
-		if strings.Contains(r.Asked+r.Target+r.Reason, file) || strings.Contains(r.Asked+r.Target, strings.TrimSpace(secret)) {
+		if strings.Contains(r.Asked+r.Target+r.Reason, file) ||
+			strings.Contains(r.Asked+r.Target, strings.TrimSpace(secret)) {
 			t.Errorf("a secret, or where it is, stands in the trail: %+v", r)
 		}
 	}

@@ -413,7 +413,8 @@ func longer(ctx echo.Context) bool {
 		path == uiSKUs+"/import" || strings.HasPrefix(path, "/admin/v1/stock/import") ||
 		strings.HasSuffix(path, "/differences") ||
 		(path == "/admin/v1/orders" || path == bulkAPI+"/:id/rows") && file ||
-		strings.HasPrefix(path, uiOrders+".") || strings.HasPrefix(path, uiBooks+"/:id/day.") || path == uiBulk+"/:id/rows.csv" || path == "/ui/trail.csv"
+		strings.HasPrefix(path, uiOrders+".") || strings.HasPrefix(path, uiBooks+"/:id/day.") ||
+		path == uiBulk+"/:id/rows.csv" || path == "/ui/trail.csv"
 }
 
 // guard wants a token of the role, or a browser that is signed in as somebody of the role: 401

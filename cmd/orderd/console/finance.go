@@ -103,7 +103,8 @@ func ViewMonth(m *reconcile.Month) MonthView {
 		Sums: viewFigures(&m.Sums), Days: []MonthDayView{}}
 	for i := range m.Days {
 		d := &m.Days[i]
-		day := MonthDayView{Date: d.Date, State: d.State, Open: d.Open, Pending: d.Pending, Problem: d.Problem, SHA1: d.SHA1, Closed: d.Closed(),
+		day := MonthDayView{Date: d.Date, State: d.State, Open: d.Open, Pending: d.Pending,
+			Problem: d.Problem, SHA1: d.SHA1, Closed: d.Closed(),
 			Closing: d.Closing}
 		if d.Figures != nil {
 			f := viewFigures(d.Figures)

@@ -157,8 +157,8 @@ func goesOn(err error) bool {
 func importPart(r *stock.ImportReport, err error) error {
 	_, code := orderhttp.ProblemOf(stockError(err))
 	return &orderhttp.Failure{Code: code, Err: err, Text: orderhttp.Text{
-		En: fmt.Sprintf("%d made, %d changed, %d were in before; %d lines are left. Send the same once more: what is in "+
-			"stays as it is.", r.Created, r.Updated, r.Repeated, r.Left()),
+		En: fmt.Sprintf("%d made, %d changed, %d were in before; %d lines are left. Send the same once more: what is "+
+			"in stays as it is.", r.Created, r.Updated, r.Repeated, r.Left()),
 		Zh: fmt.Sprintf("新建 %d，更新 %d，此前已导入 %d，还剩 %d 行未导入。请原样再提交一次，已导入的不会重复。", r.Created, r.Updated,
 			r.Repeated, r.Left())}}
 }

@@ -70,7 +70,8 @@ func TestAnImportInPartSaysHowMuch(t *testing.T) {
 	d.SKU(t, "mug", 10)
 	d.SKU(t, "pot", 10)
 	b := d.browser(t, "ann", Admin)
-	w := b.give(t, "/ui/skus/import", map[string]string{"csv": csvHead + "mug,Mug,100,5\npot,Pot,100,5\n", "mode": "add"})
+	w := b.give(t, "/ui/skus/import", map[string]string{"csv": csvHead + "mug,Mug,100,5\npot,Pot,100,5\n",
+		"mode": "add"})
 	want(t, w, 200, "已有 2")
 	raw, err := db.Pool().Conn(t.Context())
 	if err != nil {
@@ -83,8 +84,8 @@ func TestAnImportInPartSaysHowMuch(t *testing.T) {
 		}
 	}
 	again := func(page string) map[string]string {
-		return map[string]string{"again": hidden(t, page, "again"), "seen": html.UnescapeString(hidden(t, page, "seen")),
-			"mode": "add", "reason": "到货"}
+		return map[string]string{"again": hidden(t, page, "again"), "mode": "add", "reason": "到货",
+			"seen": html.UnescapeString(hidden(t, page, "seen"))}
 	}
 	w = b.give(t, "/ui/skus/import", again(w.Body.String()))
 	want(t, w, 503, "新建 0，更新 1，此前已导入 0")
@@ -106,9 +107,9 @@ func TestAnImportInPartSaysHowMuch(t *testing.T) {
 	}
 	slices.Reverse(said)
 	done := "mode=add lines=2 new=0 updated=1 before="
-	if want := []string{"sku.preview|||", "sku.preview|done||", "sku.import||到货|", "sku.import|failed:MAINTENANCE|到货|" +
-		done + "0 changed=0 left=1", "sku.import||到货|", "sku.import|done|到货|" + done + "1 changed=0 left=0"}; err != nil ||
-		!slices.Equal(said, want) {
+	expected := []string{"sku.preview|||", "sku.preview|done||", "sku.import||到货|", "sku.import|failed:MAINTENANCE|到货|" +
+		done + "0 changed=0 left=1", "sku.import||到货|", "sku.import|done|到货|" + done + "1 changed=0 left=0"}
+	if err != nil || !slices.Equal(said, expected) {
 		t.Errorf("%q %v", said, err)
 	}
 }

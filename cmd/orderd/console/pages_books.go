@@ -62,7 +62,8 @@ type monthRow struct {
 // Away reports that there is nothing to be done or said about the day: on a narrow screen the
 // calendar alone has it.
 func (r *monthRow) Away() bool {
-	return r.Figures == nil && r.Open+r.Pending == 0 && (r.State == reconcile.DayBefore || r.State == reconcile.DayNotDue)
+	return r.Figures == nil && r.Open+r.Pending == 0 &&
+		(r.State == reconcile.DayBefore || r.State == reconcile.DayNotDue)
 }
 
 // monthPage is GET /ui/reconciliations: a month, this one without a parameter.

@@ -253,7 +253,8 @@ type runRow struct {
 // runRowOf shows a run in a language.
 func (l lang) runRowOf(run *bulk.Run) runRow {
 	row := runRow{*run, bulkNames[run.Kind], l.filterFacts(run.Filter)}
-	if row.Note == operators.ErrNoLonger.Error() || row.Note == bulk.ErrSecond.Error() { // what people have written stays as it is
+	// What people have written stays as it is.
+	if row.Note == operators.ErrNoLonger.Error() || row.Note == bulk.ErrSecond.Error() {
 		row.Note = l.says(row.Note)
 	}
 	return row

@@ -87,7 +87,8 @@ func TestSeveralParcelsAreSentByAForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []string{"version", fmt.Sprint(sent.Version), "way", "express", "carrier", "YTO", "number", "YT1", "goods", "杯子", "more", more}
+		return []string{"version", fmt.Sprint(sent.Version), "way", "express", "carrier", "YTO", "number", "YT1",
+			"goods", "杯子", "more", more}
 	}
 	want(t, b.post(path, send("YTO")...), 422, "每行为")
 	want(t, b.post(path, send("YTO,YT2,a,189****1234,x")...), 422, "每行为")

@@ -176,7 +176,8 @@ var words = map[string][2]string{
 	"off.bulktwo": {"合计超过单人审批上限，须由另一位财务继续。",
 		"It comes to more than one person may approve: somebody else of finance has to have it go on."},
 	"line.two": {"合计超过单人审批上限：开始后须由另一位财务继续，才会执行。",
-		"It comes to more than one person may approve: once it has begun somebody else of finance has to have it go on."},
+		"It comes to more than one person may approve: once it has begun somebody else of finance has to have it " +
+			"go on."},
 	"off.bulkgoes": {"任务未停止，无需继续。", "The run is not stopped."},
 
 	"act.bulk.close": {"批量关闭订单", "Close them all"},
@@ -466,7 +467,8 @@ var words = map[string][2]string{
 	"field.goods":        {"商品说明", "What is in it"},
 	"field.contact":      {"收件人手机（掩码，如 189****1234）", "Receiver's telephone, masked: 189****1234"},
 	"field.more": {"其他包裹，每行一个：快递公司编码,单号（可再加 ,商品,手机掩码，省略则同上；含逗号的内容加引号）",
-		"More parcels, a line each: carrier,number and where they differ ,goods,telephone (a text with a comma: \"cups, blue\")"},
+		"More parcels, a line each: carrier,number and where they differ ,goods,telephone (a text with a comma: " +
+			"\"cups, blue\")"},
 	"field.partial": {"分批发货，之后还有", "More is sent later"},
 	"field.url":     {"地址（https）", "Address (https)"},
 	"field.types":   {"事件类型，逗号分隔，空为全部", "Types with commas between, none for all"},
@@ -490,8 +492,8 @@ var words = map[string][2]string{
 		"A dry run, nothing was imported yet: %d lines, %d new SKUs, %d that exist, %d that this file has done " +
 			"before."},
 	"sku.file.left": {"还剩 %d 行未导入：其商品正被他人占用，或数据库暂时没有回应。请再确认一次，已导入的不会重复。",
-		"%d lines are left: somebody else holds their SKUs, or the database gave no answer. Send it once more: what is " +
-			"in stays as it is."},
+		"%d lines are left: somebody else holds their SKUs, or the database gave no answer. Send it once more: what " +
+			"is in stays as it is."},
 	"sku.file.done": {"已导入：新建 %d，更新 %d，此前已导入 %d。", "Imported: %d made, %d updated, %d done before."},
 	"sku.file.changed": {"有 %d 行的商品在您查看后有变化，没有导入，请重新试运行。行号：",
 		"%d lines were passed by, their SKUs have changed since you looked: try the file once more. Lines:"},
