@@ -196,7 +196,8 @@ func TestSafetyKnowsReplicas(t *testing.T) {
 
 // MySQL has no variable for whether it follows another server, and has given the statement that says it another name:
 // whoever points orderd at its replica must be told by what it does answer, in either name or from the table, and an
-// account that may ask none of it must not be told that all is well. The table is MySQL's alone: here it is one of ours.
+// account that may ask none of it must not be told that all is well. The table is MySQL's alone: here it is one of
+// ours.
 func asksWhatItFollows(t *testing.T, primary, replica *servers.MariaDB) {
 	t.Helper()
 	for _, statement := range []string{"CREATE TABLE shop.connections (CHANNEL_NAME VARCHAR(64), " +
@@ -221,7 +222,8 @@ func asksWhatItFollows(t *testing.T, primary, replica *servers.MariaDB) {
 	}
 	says := func(what string, db *sqldb.DB, wantFollowing, wantKnown bool) {
 		t.Helper()
-		if following, known, err := db.Follows(t.Context()); err != nil || following != wantFollowing || known != wantKnown {
+		following, known, err := db.Follows(t.Context())
+		if err != nil || following != wantFollowing || known != wantKnown {
 			t.Errorf("%s: follows %t, known %t, %v", what, following, known, err)
 		}
 	}

@@ -75,7 +75,8 @@ var (
 	// ErrChanged: the filter finds as many as before, and not the same or not as they were. Nothing was done.
 	ErrChanged = errors.New("they are as many as were meant, and not the same any more: look again")
 	// ErrSecond: what a run approves comes to a sum that takes two people, and whoever started it cannot be both.
-	ErrSecond = errors.New("it comes to more than one person may approve: somebody else of finance has to have it go on")
+	ErrSecond = errors.New("it comes to more than one person may approve: somebody else of finance has to have " +
+		"it go on")
 	// ErrID: an id is a ULID.
 	ErrID = errors.New("the id of a bulk run is a ULID")
 )
