@@ -289,8 +289,17 @@ func TestFinanceWorksByForms(t *testing.T) {
 	}
 	seen := hidden(t, form, "seen")
 	off := []string{"action", "WRITE_OFF", "reason", "lost", "seen", seen}
-	for _, b := range []*browser{one, one, two} {
-		b.post(at+"/resolve", append(off, provePassword, password)...)
+	for _, by := range []struct {
+		*browser
+		told string
+	}{{one, "已登记您的提议，等待另一位财务确认。"}, {one, "您已提议核销，等待另一位财务确认。"}, {two, "✓ 差异已结束。"}} {
+		if by.browser == two {
+			want(t, two.get(at+"/resolve"), 200, "已由 ann 提议，您确认后立即结束。")
+		}
+		w := by.post(at+"/resolve", append(off, provePassword, password)...)
+		if page := w.Body.String() + by.get(at).Body.String(); !strings.Contains(page, by.told) {
+			t.Errorf("it is not said: %s", by.told)
+		}
 	}
 	got, err := d.books.Difference(t.Context(), x.ID)
 	if err != nil || got.Status != reconcile.StatusWrittenOff || got.ProposedBy != "ann" || got.ResolvedBy != "ben" {

@@ -57,6 +57,10 @@ type act struct {
 	// waits says that the API may answer 202: somebody else, or WeChat Pay, has a word before it is done. There is
 	// then a word act.NAME.accepted.
 	waits bool
+	// said gives, of the API's answer, which word says what came of it: "" for act.NAME.done, else act.NAME.THIS.done;
+	// nil: always done. outcomes are all that it gives.
+	said     func(body []byte) string
+	outcomes []string
 	// danger marks what cannot be taken back.
 	danger bool
 	// makes is the field that names what is made, in place of the parameter of the route; it must not be there yet.
@@ -342,6 +346,10 @@ func (c *console) actPosted(ctx echo.Context, a *act, r *route) error {
 	word := a.name
 	if a.waits && answer.status == http.StatusAccepted {
 		word += ".accepted"
+	} else if a.said != nil {
+		if of := a.said(answer.body.Bytes()); of != "" {
+			word += "." + of
+		}
 	}
 	setDone(ctx, word)
 	if a.to != nil {

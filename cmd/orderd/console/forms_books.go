@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -44,7 +45,8 @@ func (c *console) bookActs() []act {
 		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
 			danger: true, stepUp: c.movesMoney,
 			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},
-			show:   c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
+			said:   howItEnded, outcomes: []string{"ended", "proposed"},
+			show: c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
 				return map[string]any{"action": form["action"], "reason": form["reason"], "version": form["seen"]}, nil
 			}},
 	}
@@ -175,12 +177,37 @@ func (c *console) differenceSubject(ctx echo.Context) (subject, error) {
 			continue // somebody else confirms it
 		}
 		s.choices["action"] = append(s.choices["action"], choice{string(a), "does." + string(a)})
-		s.facts = append(s.facts, fact{"does." + string(a), l.word("doeswhat." + string(a)), false})
+		what := l.word("doeswhat." + string(a))
+		if a == reconcile.WriteOff && d.ProposedBy != "" {
+			what = l.word("doeswhat.second", d.ProposedBy)
+		}
+		s.facts = append(s.facts, fact{"does." + string(a), what, false})
 	}
-	if len(s.choices["action"]) == 0 {
+	switch {
+	case len(s.choices["action"]) > 0:
+	case len(d.Allowed()) > 0:
+		s.off = "off.proposed"
+	default:
 		s.off = "off.ended"
 	}
 	return s, nil
+}
+
+// howItEnded tells who has acted on a difference whether it has ended by that.
+func howItEnded(body []byte) string {
+	var d struct {
+		Status     reconcile.Status `json:"status"`
+		ProposedBy string           `json:"proposed_by"`
+	}
+	switch err := json.Unmarshal(body, &d); {
+	case err != nil:
+		return ""
+	case d.Status != reconcile.StatusOpen:
+		return "ended"
+	case d.ProposedBy != "":
+		return "proposed"
+	}
+	return ""
 }
 
 // differenceLinks are the acts that a difference allows.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,6 +56,7 @@ func (c *console) refundSubject(ctx echo.Context) (subject, error) {
 			{"c.state", l.look("refund", r.State).Word, false}, {"c.amount", yuan(r.Amount), false},
 			{"c.of", total(r.PaymentTotal), false},
 			{"c.askedby", l.actor(r.AskedBy().Type) + " " + r.AskedBy().ID, false}, {"c.reason", r.Note, false},
+			{"c.goods", l.goods(&r), false},
 			{"c.approved", strconv.Itoa(len(r.Approvals)) + "/" + strconv.Itoa(r.ApprovalsNeeded), false}}}
 	switch path := lastOf(ctx.Path()); {
 	case !slices.Contains(c.refundMay(&r), path):
@@ -63,6 +65,22 @@ func (c *console) refundSubject(ctx echo.Context) (subject, error) {
 		s.off = "off.self"
 	}
 	return s, nil
+}
+
+// goods says which goods a refund is for, and where they go.
+func (l lang) goods(r *order.Refund) string {
+	if len(r.Items) == 0 {
+		return l.word("goods.none")
+	}
+	var text []string
+	for _, item := range r.Items {
+		text = append(text, fmt.Sprintf("%s ×%d", item.SkuID, item.Quantity))
+	}
+	goes := "goods.away"
+	if r.Restock {
+		goes = "goods.back"
+	}
+	return strings.Join(text, ", ") + " · " + l.word(goes)
 }
 
 // lastOf is the last part of the path of a page: which of the acts about a thing it is.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -14,7 +15,7 @@ func (c *console) orderActs() []act {
 	const page, route = uiOrders + "/:no/", "POST /admin/v1/orders/:no/"
 	return []act{
 		{name: "order.ask", path: page + "ask", route: route + "payment-query", key: "s",
-			show: c.orderSubject(nil)},
+			show: c.orderSubject(nil), said: whatWeChatSaid, outcomes: []string{"paid", "unpaid"}},
 		{name: "order.refund", path: page + "refund", route: route + "refunds",
 			fields: []field{{name: "amount", kind: asYuan}, {name: "restock", kind: asYesNo}, withReason, withKey},
 			show:   c.askSubject, body: askBody},
@@ -164,4 +165,18 @@ func (c *console) orderLinks(ctx echo.Context, o *order.Order, events []order.Ti
 		names = append(names, "order.payer")
 	}
 	return c.links(ctx, []string{o.OrderNo}, names...)
+}
+
+// whatWeChatSaid tells what an order has after WeChat Pay was asked: whoever asked wants to tell the buyer.
+func whatWeChatSaid(body []byte) string {
+	var o struct {
+		Payment *struct{} `json:"payment"`
+	}
+	switch err := json.Unmarshal(body, &o); {
+	case err != nil:
+		return ""
+	case o.Payment != nil:
+		return "paid"
+	}
+	return "unpaid"
 }

@@ -9,6 +9,7 @@ import (
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/stock"
 )
 
 // offers are the acts that a page has, by their names.
@@ -181,4 +182,51 @@ func TestVouchByForms(t *testing.T) {
 		t.Errorf("it is %s", got)
 	}
 	want(t, b.get(path), 200, "现在不能担保")
+}
+
+// Whoever asks WeChat Pay for a buyer tells them what it said.
+func TestAskingSaysTheAnswer(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	o := d.PlaceOne(t, "r1", "a", 1)
+	trade := d.Prepaid(t, o.OrderNo)
+	b := d.browser(t, "wang", Operator)
+	at := "/ui/orders/" + o.OrderNo
+	want(t, b.post(at+"/ask"), 303, "")
+	want(t, b.get(at), 200, "没有这笔订单的付款")
+	if _, err := d.WeChat.Pay(trade, false); err != nil {
+		t.Fatal(err)
+	}
+	want(t, b.post(at+"/ask"), 303, "")
+	want(t, b.get(at), 200, "订单有付款")
+}
+
+// What WeChat Pay has not done is not said of it: what was paid back by hand, refused, or is not sent yet.
+func TestSidesAreWhatEachKnows(t *testing.T) {
+	var o order.Order
+	o.Total, o.Payment = 900, &order.Payment{Total: 900}
+	for _, r := range []struct {
+		state order.RefundState
+		fen   payment.Fen
+	}{{order.RefundStateSucceeded, 100}, {order.RefundStateOwed, 200}, {order.RefundStatePending, 300},
+		{order.RefundStateByHand, 50}, {order.RefundStateRefused, 7}, {order.RefundStateRejected, 1000}} {
+		o.Refunds = append(o.Refunds, order.Refund{State: r.state, Amount: r.fen})
+	}
+	want := []sideRow{{Word: "side.amount", Ours: 900, Theirs: 900, Same: true},
+		{Word: "side.back", Ours: 300, Theirs: 100, UnderWay: true}, {Word: "side.unsent", Ours: 307, None: true},
+		{Word: "side.byhand", Ours: 50, None: true}}
+	if got := sidesOf(&o); !slices.Equal(got, want) {
+		t.Errorf("%+v\n%+v", got, want)
+	}
+}
+
+// Whoever approves a refund sees for which goods it is and where they go, and not "as usual".
+func TestGoodsOfARefundAreSaid(t *testing.T) {
+	r := order.Refund{Items: []stock.Line{{SkuID: "cup", Quantity: 2}}}
+	for restock, text := range map[bool]string{true: "回库存", false: "不回库存"} {
+		r.Restock = restock
+		if got := zh.goods(&r); got != "cup ×2 · "+text {
+			t.Error(got)
+		}
+	}
 }

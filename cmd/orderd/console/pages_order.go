@@ -143,18 +143,29 @@ func sidesOf(o *order.Order) []sideRow {
 		return []sideRow{{Word: "side.amount", Ours: o.Total, None: true}}
 	}
 	rows := []sideRow{{Word: "side.amount", Ours: o.Total, Theirs: o.Payment.Total, Same: o.Total == o.Payment.Total}}
-	var asked, back payment.Fen
+	var sent, back, unsent, byHand payment.Fen
 	for i := range o.Refunds {
-		if r := &o.Refunds[i]; r.State.Committed() {
-			asked += r.Amount
-			if r.State.PaidBack() {
-				back += r.Amount
-			}
+		switch r := &o.Refunds[i]; r.State {
+		case order.RefundStateSucceeded:
+			sent, back = sent+r.Amount, back+r.Amount
+		case order.RefundStateOwed, order.RefundStateProcessing:
+			sent += r.Amount
+		case order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal:
+			unsent += r.Amount
+		case order.RefundStateByHand: // WeChat Pay knows nothing of it
+			byHand += r.Amount
+		case order.RefundStateRejected, order.RefundStateClosed, order.RefundStateCancelled, order.RefundStateHeld:
 		}
 	}
-	if asked > 0 {
-		rows = append(rows, sideRow{Word: "side.back", Ours: asked, Theirs: back, Same: asked == back,
-			UnderWay: back < asked})
+	if sent > 0 {
+		rows = append(rows, sideRow{Word: "side.back", Ours: sent, Theirs: back, Same: sent == back,
+			UnderWay: back < sent})
+	}
+	if unsent > 0 {
+		rows = append(rows, sideRow{Word: "side.unsent", Ours: unsent, None: true})
+	}
+	if byHand > 0 {
+		rows = append(rows, sideRow{Word: "side.byhand", Ours: byHand, None: true})
 	}
 	return rows
 }

@@ -225,6 +225,9 @@ func values() map[string][]string {
 	}
 	for _, a := range (&console{}).formActs() {
 		v["act."] = append(v["act."], a.name, a.name+".what", a.name+".done")
+		for _, of := range a.outcomes {
+			v["act."] = append(v["act."], a.name+"."+of+".done")
+		}
 		if a.waits {
 			v["act."] = append(v["act."], a.name+".accepted")
 		}

@@ -53,8 +53,8 @@
     main.querySelectorAll(".crumb").forEach((e) => e.remove());
     sheet.replaceChildren(...main.childNodes);
     if (!sheet.open) sheet.showModal();
-    const first = one("[aria-invalid],textarea,select,input:not([type=hidden]),button", sheet);
-    if (first) first.focus();
+    const first = one("[aria-invalid],textarea,select,input:not([type=hidden],[readonly]),button", sheet);
+    first?.focus();
   };
   document.addEventListener("click", (e) => {
     const link = e.target.closest("a[data-act],dialog.sheet a[data-cancel]");
