@@ -450,11 +450,16 @@ const minEventsKeep = 24 * time.Hour
 // tokenLife reports that a token may live so long; 0 stands for the default.
 func tokenLife(d time.Duration) bool { return d == 0 || d >= minTokenLife && d <= maxTokenLife }
 
+// wechatHere reports that what is WeChat Pay is on this machine, a simulator.
+func (s *settings) wechatHere() bool {
+	base, err := url.Parse(s.BaseURL)
+	return err == nil && loopback(base.Hostname())
+}
+
 // checkNotifyURLs refuses addresses that WeChat Pay refuses, before an order meets them. A
 // simulator on this machine may be told another one.
 func (s *settings) checkNotifyURLs() error {
-	base, err := url.Parse(s.BaseURL)
-	here := err == nil && loopback(base.Hostname())
+	here := s.wechatHere()
 	for _, u := range []struct{ env, url string }{{"ORDERD_WECHAT_NOTIFY_URL", s.NotifyURL},
 		{"ORDERD_WECHAT_REFUND_NOTIFY_URL", s.RefundNotifyURL}} {
 		if wrong := bounds.CheckNotifyURL(u.url, here); u.url != "" && wrong != nil {

@@ -131,6 +131,11 @@ func TestDoctorSaysWhatWeChatPaySays(t *testing.T) {
 			want: "private address"},
 		{name: "plain", setting: "wechat-notify-url", value: "http://192.0.2.1/x", code: exitUsage,
 			want: "wants HTTPS"},
+		// A simulator on this machine may call this machine.
+		{name: "both here", setting: "wechat-notify-url", value: gone + path, code: exitOK,
+			want: "it could not be asked from here"},
+		{name: "another here", setting: "wechat-notify-url", value: m.http.URL + path, code: exitUsage,
+			want: "is no orderd"},
 	} {
 		if c.fault != "" {
 			f, err := wechatsim.ParseFault(c.fault)
