@@ -316,7 +316,8 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 	if due := dueOf(t, f, order.StatePending); len(due) != 2 {
 		t.Errorf("%d due", len(due))
 	}
-	if err := f.Expire(t.Context(), c.OrderNo, ordertest.Scheduler); err != nil || f.State(t, c.OrderNo) != order.StateClosed {
+	err := f.Expire(t.Context(), c.OrderNo, ordertest.Scheduler)
+	if err != nil || f.State(t, c.OrderNo) != order.StateClosed {
 		t.Error(f.State(t, c.OrderNo), err)
 	}
 	f.AssertVerified(t)

@@ -80,7 +80,8 @@ func TestSwitchoverFailsNoPlacement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	must(t, replica, "DO MASTER_GTID_WAIT('"+place+"', 60)", "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")
+	must(t, replica, "DO MASTER_GTID_WAIT('"+place+"', 60)", "STOP SLAVE", "RESET SLAVE ALL",
+		"SET GLOBAL read_only = OFF")
 	gap := time.Since(begin)
 	moved.Store(true)
 	reach(&after, 50)

@@ -99,9 +99,9 @@ const dryRun = "dry-run"
 var keptFlags = []string{"action", "after", "all", "amount", "apply", "at", "before", "bill", "buckets",
 	"cause", "closes-at", "count", "customer", "date", "delta", "error", "event", "expected", "expires",
 	"id", "item", "key", "label", "mode", "note", "of", "opens-at", "operator", "order", "parcel", "partial",
-	"per-customer", "person", "placed-from", "placed-to", "quantity", "quiescent", "rate", "refund", "repair", "restock",
-	"role", "sale", "scopes", "seq", "sha1", "shop", "since", "sku", "state", "stuck", "text", "to", "type", "types", "way",
-	"wechat"}
+	"per-customer", "person", "placed-from", "placed-to", "quantity", "quiescent", "rate", "refund", "repair",
+	"restock", "role", "sale", "scopes", "seq", "sha1", "shop", "since", "sku", "state", "stuck", "text", "to", "type",
+	"types", "way", "wechat"}
 
 // targetFlags say what a verb acts on that has no argument of that meaning.
 var targetFlags = []string{"operator", "person", "shop", "date"}
