@@ -224,6 +224,9 @@ func provider(db *sqldb.DB, pool *sql.DB, locked bool) (*goose.Provider, error) 
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
 	}
+	if db.TiDB() {
+		dir = quoted{dir}
+	}
 	var options []goose.ProviderOption
 	dialect := database.DialectSQLite3
 	if db.Engine() == sqldb.MySQL {

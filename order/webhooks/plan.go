@@ -68,15 +68,18 @@ func (s *Service) hold(ctx context.Context) (ours bool, err error) {
 	until := now.Add(lease)
 	err = s.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		n, err := tx.Update(ctx, `UPDATE webhook_places
-SET holder = ?, until = ?
+SET holder = ?, `+untilColumn+` = ?
 WHERE name = 'feed'
-  AND (holder = ? OR until < ?)`, s.cfg.Holder, sqldb.Millis(until), s.cfg.Holder, sqldb.Millis(now))
+  AND (holder = ? OR `+untilColumn+` < ?)`, s.cfg.Holder, sqldb.Millis(until), s.cfg.Holder, sqldb.Millis(now))
 		ours = n == 1
 		return err
 	})
 	s.heldUntil = until
 	return ours, err
 }
+
+// untilColumn is until, which is a word of TiDB's language.
+const untilColumn = "`until`"
 
 // notOurs forgets that this process makes deliveries.
 func (s *Service) notOurs() {
@@ -92,7 +95,7 @@ func (s *Service) release(ctx context.Context) {
 	s.notOurs()
 	err := s.db.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE webhook_places
-SET until = 0
+SET `+untilColumn+` = 0
 WHERE name = 'feed'
   AND holder = ?`, s.cfg.Holder)
 		return err
