@@ -149,7 +149,9 @@ func lockPlaced(ctx context.Context, tx *sqldb.Tx, batch []placing, members []in
 		args = append(args, batch[i].CustomerID, batch[i].RequestID)
 	}
 	lock := "\n/*! LOCK IN SHARE MODE */"
-	if tx.NoWait() { // MariaDB and MySQL have no common words for it; neither runs the other's
+	if tx.TiDB() { // which refuses to share (1235)
+		lock = "\nFOR UPDATE"
+	} else if tx.NoWait() { // MariaDB and MySQL have no common words for it; neither runs the other's
 		lock = "\n/*M! LOCK IN SHARE MODE NOWAIT */ /*!80000 FOR SHARE NOWAIT */"
 	}
 	err := sqldb.Each(ctx, tx, `SELECT customer_id, request_id

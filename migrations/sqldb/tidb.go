@@ -38,6 +38,9 @@ const AdviseChecks = "run SET GLOBAL tidb_enable_check_constraint = ON before 'o
 // TiDB reports that the server is one of TiDB's. It was asked when the database was opened.
 func (db *DB) TiDB() bool { return db.tidb }
 
+// TiDB is DB.TiDB, in a transaction that may write.
+func (tx *Tx) TiDB() bool { return tx.db != nil && tx.db.tidb }
+
 // isTiDB asks the server of a pool.
 func isTiDB(ctx context.Context, pool *sql.DB) (bool, error) {
 	mode, err := variable(ctx, pool, tidbVariable)

@@ -16,16 +16,18 @@ var refundChecks = []check{
 	// A refund in the place of a closed one (generation 2 and on) rests on the approvals
 	// of the first.
 	{"refund.approved", "nothing was sent without the approvals that it needed, none of them the asker's", `
-SELECT r.out_refund_no, r.state, r.approvals_needed, COUNT(a.approver) AS approvals
-FROM refunds r
-LEFT JOIN refund_approvals a ON a.out_refund_no = r.out_refund_no
-  AND NOT (r.requester_type = 'operator'
-    AND (a.approver = r.requester_id OR ` + onePerson("a.approver", "r.requester_id", "a.at") + `))
-WHERE r.generation = 1
-  AND r.state NOT IN ('pending_approval', 'rejected', 'held')
-  /*and order r.order_no*/
-GROUP BY r.out_refund_no, r.state, r.approvals_needed
-HAVING COUNT(a.approver) < r.approvals_needed`},
+SELECT out_refund_no, state, approvals_needed, approvals
+FROM (
+  SELECT r.out_refund_no, r.state, r.approvals_needed, (SELECT COUNT(*)
+    FROM refund_approvals a
+    WHERE a.out_refund_no = r.out_refund_no
+      AND NOT (r.requester_type = 'operator'
+        AND (a.approver = r.requester_id OR ` + onePerson("a.approver", "r.requester_id", "a.at") + `))) AS approvals
+  FROM refunds r
+  WHERE r.generation = 1
+    AND r.state NOT IN ('pending_approval', 'rejected', 'held')
+    /*and order r.order_no*/) counted
+WHERE approvals < approvals_needed`},
 	// WeChat Pay refuses a refund whose total is not the payment's.
 	{"refund.facts",
 		"a refund names its payment's WeChat order and total, and the closed number whose place it takes", `
