@@ -86,10 +86,10 @@ func (k *pagesCmd) console(db *sqldb.DB, w *listed) (http.Handler, []string, err
 		return nil, nil, err
 	}
 	e, err := console.New(console.Options{Orders: orders, Refunds: orders, Reconciler: books, Webhooks: hooks,
-		Bulk: runs, Feed: feed.New(db), Stock: stock.NewAdmin(db, time.Now), Failures: scheduler.NewDeadLetters(db, time.Now),
-		Trail: trail.New(db, time.Now, nil), Metrics: console.NewMetrics(), Ready: console.NewReadiness(time.Now),
-		Now: time.Now, Simulated: true, Tokens: []console.Token{{Name: pagesToken, Role: operators.Admin,
-			SHA256: sha256.Sum256([]byte(pagesToken))}}})
+		Bulk: runs, Feed: feed.New(db), Stock: stock.NewAdmin(db, time.Now),
+		Failures: scheduler.NewDeadLetters(db, time.Now), Trail: trail.New(db, time.Now, nil),
+		Metrics: console.NewMetrics(), Ready: console.NewReadiness(time.Now), Now: time.Now, Simulated: true,
+		Tokens: []console.Token{{Name: pagesToken, Role: operators.Admin, SHA256: sha256.Sum256([]byte(pagesToken))}}})
 	if err != nil {
 		return nil, nil, err
 	}

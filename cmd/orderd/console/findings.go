@@ -109,8 +109,8 @@ var findingsZh = compileFindings([][2]string{
 		"现在建的表没有 CHECK 约束，已有的约束也不检查"},
 	{`run (SET GLOBAL tidb_enable_check_constraint = ON) before 'orderd migrate up' \(TiDB 7.2 or newer\)`,
 		"建表（迁移）之前先执行 $1（TiDB 7.2 或更新）"},
-	{`orderd's connections are pessimistic, and this one is not: TiDB is READ COMMITTED in no others, and more can be ` +
-		`returned than was deducted`,
+	{`orderd's connections are pessimistic, and this one is not: TiDB is READ COMMITTED in no others, and more can ` +
+		`be returned than was deducted`,
 		"orderd 的连接使用悲观事务，此连接不是：TiDB 只在悲观事务中支持 READ COMMITTED，退回的数量可能超过扣减的"},
 	{`have the proxy in between pass comments on, or (SET GLOBAL tidb_txn_mode = 'pessimistic')`,
 		"让中间的代理转发注释，或执行 $1"},

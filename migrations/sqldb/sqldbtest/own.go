@@ -40,7 +40,8 @@ func Own(t testing.TB) *sqldb.DB {
 	}
 	t.Cleanup(func() {
 		defer admin.Close()
-		if _, err := admin.ExecContext(context.Background(), "DROP DATABASE "+config.DBName); err != nil { //nolint:gosec // our name
+		_, err := admin.ExecContext(context.Background(), "DROP DATABASE "+config.DBName) //nolint:gosec // our name
+		if err != nil {
 			t.Error(err)
 		}
 	})

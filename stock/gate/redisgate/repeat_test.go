@@ -324,7 +324,8 @@ func TestOldQueueIsPutBack(t *testing.T) {
 	const stocked, early, late = 400, 120, 80
 	m := newMarket(t, sqldbtest.MariaDB(t), sqldbtest.RedisServer(t).Addr, 2) // miniredis has no RESTORE of streams
 	m.queues("hot", stocked, 2, 1)                                            // so slow that a busy machine is never slower
-	has := map[string]string{}                                                // who was told of an order
+
+	has := map[string]string{} // who was told of an order
 	come := func(from, to int) (waiting int) {
 		for i := from; i < to; i++ {
 			who := fmt.Sprint("c", i)
