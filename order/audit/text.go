@@ -49,6 +49,15 @@ func (a *Auditor) text(e sqldb.Engine, query string) string {
 		"$slack", strconv.FormatInt(clockSlack.Milliseconds(), 10)).Replace(query))
 }
 
+// placesAfterFirst are the numbers 1 to 31 as rows: more places than an attempt has open calls (maxOpenCalls is 20).
+// TiDB knows no JSON_TABLE, which would make rows of them.
+var placesAfterFirst = func() (rows string) {
+	for i := range 31 {
+		rows += fmt.Sprintf(" UNION ALL SELECT %d", i+1)
+	}
+	return rows
+}()
+
 // function is one call of a function, NULL of a text that it cannot read.
 func function(e sqldb.Engine, name, column string) string {
 	const beijing = 8 * 60 * 60 // seconds
@@ -67,9 +76,9 @@ func function(e sqldb.Engine, name, column string) string {
 			"SUBSTR(CONCAT('0', %[1]s %% 100), -2))", column)
 	case "lastcall":
 		if mysql {
-			return fmt.Sprintf("(SELECT MAX(c.at) FROM JSON_TABLE("+
-				"CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END, "+
-				"'$.*' COLUMNS (at BIGINT PATH '$[0]')) c)", column)
+			return fmt.Sprintf("(SELECT MAX(CAST(JSON_EXTRACT(JSON_EXTRACT("+
+				"CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END, '$.*[0]'), CONCAT('$[', n.i, ']')) AS SIGNED)) "+
+				"FROM (SELECT 0 AS i%[2]s) n)", column, placesAfterFirst)
 		}
 		return fmt.Sprintf("(SELECT MAX(JSON_EXTRACT(c.value, '$[0]')) "+
 			"FROM JSON_EACH(CASE WHEN JSON_VALID(%[1]s) THEN %[1]s ELSE '{}' END) c)", column)

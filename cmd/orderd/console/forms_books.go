@@ -45,7 +45,7 @@ func (c *console) bookActs() []act {
 		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
 			danger: true, stepUp: c.movesMoney,
 			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},
-			said:   howItEnded, outcomes: []string{"ended", "proposed"},
+			said:   howItEnded, outcomes: []string{"ended", "proposed", "later"},
 			show: c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
 				return map[string]any{"action": form["action"], "reason": form["reason"], "version": form["seen"]}, nil
 			}},
@@ -202,6 +202,8 @@ func howItEnded(body []byte) string {
 	switch err := json.Unmarshal(body, &d); {
 	case err != nil:
 		return ""
+	case d.Status == reconcile.StatusPending:
+		return "later"
 	case d.Status != reconcile.StatusOpen:
 		return "ended"
 	case d.ProposedBy != "":

@@ -15,7 +15,7 @@ func (c *console) orderActs() []act {
 	const page, route = uiOrders + "/:no/", "POST /admin/v1/orders/:no/"
 	return []act{
 		{name: "order.ask", path: page + "ask", route: route + "payment-query", key: "s",
-			show: c.orderSubject(nil), said: whatWeChatSaid, outcomes: []string{"paid", "unpaid"}},
+			show: c.orderSubject(nil), said: whatWeChatSaid, outcomes: []string{"paid", "unpaid", "never"}},
 		{name: "order.refund", path: page + "refund", route: route + "refunds",
 			fields: []field{{name: "amount", kind: asYuan}, {name: "restock", kind: asYesNo}, withReason, withKey},
 			show:   c.askSubject, body: askBody},
@@ -170,13 +170,16 @@ func (c *console) orderLinks(ctx echo.Context, o *order.Order, events []order.Ti
 // whatWeChatSaid tells what an order has after WeChat Pay was asked: whoever asked wants to tell the buyer.
 func whatWeChatSaid(body []byte) string {
 	var o struct {
-		Payment *struct{} `json:"payment"`
+		Payment  *struct{}  `json:"payment"`
+		Attempts []struct{} `json:"attempts"`
 	}
 	switch err := json.Unmarshal(body, &o); {
 	case err != nil:
 		return ""
 	case o.Payment != nil:
 		return "paid"
+	case len(o.Attempts) == 0: // nobody was asked
+		return "never"
 	}
 	return "unpaid"
 }

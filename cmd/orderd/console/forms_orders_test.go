@@ -189,11 +189,13 @@ func TestAskingSaysTheAnswer(t *testing.T) {
 	d := newDesk(t)
 	d.SKU(t, "a", 5)
 	o := d.PlaceOne(t, "r1", "a", 1)
-	trade := d.Prepaid(t, o.OrderNo)
 	b := d.browser(t, "wang", Operator)
 	at := "/ui/orders/" + o.OrderNo
 	want(t, b.post(at+"/ask"), 303, "")
-	want(t, b.get(at), 200, "没有这笔订单的付款")
+	want(t, b.get(at), 200, "没有发起过支付")
+	trade := d.Prepaid(t, o.OrderNo)
+	want(t, b.post(at+"/ask"), 303, "")
+	want(t, b.get(at), 200, "没有可入账的付款")
 	if _, err := d.WeChat.Pay(trade, false); err != nil {
 		t.Fatal(err)
 	}
