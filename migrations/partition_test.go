@@ -59,8 +59,8 @@ func TestPartitionsKeepEveryUniqueKey(t *testing.T) {
 	}
 }
 
-// TiDB has words that the others have not, and migrations that are out are not changed: their columns are quoted for it,
-// and the schema is the same.
+// TiDB has words that the others have not, and migrations that are out are not changed: their columns are quoted for
+// it, and the schema is the same.
 func TestColumnsAreQuotedForTiDB(t *testing.T) {
 	dsn, answer := sqldbtest.AsTiDB(t)
 	answer(true, "`until`", "`quoted`")

@@ -445,9 +445,10 @@ func (s *several) hurry() {
 }
 
 // freeze stops a process, as a machine without memory or a paused container does, and lets it go on: what was under
-// way is answered late, and nothing is lost.
+// way is answered late, or after some seconds with 503 and sent again, and nothing is lost.
 func (s *several) freeze(lb *balancer, b *buyers) {
 	s.Helper()
+	b.lenient.Store(true)
 	s.signal("api1", syscall.SIGSTOP)
 	until(s.T, "the balancer sees that it is frozen", func() bool { return !lb.ready(0) })
 	for i := range 5 { // buyers of before may all wait for it
@@ -456,6 +457,7 @@ func (s *several) freeze(lb *balancer, b *buyers) {
 	s.signal("api1", syscall.SIGCONT)
 	until(s.T, "it goes on", func() bool { return lb.ready(0) })
 	b.more(20)
+	b.lenient.Store(false)
 }
 
 // kill kills two processes; the worker comes back with a clock that is wrong.

@@ -108,7 +108,8 @@ func TestAnImportInPartSaysHowMuch(t *testing.T) {
 	slices.Reverse(said)
 	done := "mode=add lines=2 new=0 updated=1 before="
 	expected := []string{"sku.preview|||", "sku.preview|done||", "sku.import||到货|",
-		"sku.import|failed:MAINTENANCE|到货|" + done + "0 changed=0 left=1", "sku.import||到货|", "sku.import|done|到货|" + done + "1 changed=0 left=0"}
+		"sku.import|failed:MAINTENANCE|到货|" + done + "0 changed=0 left=1", "sku.import||到货|",
+		"sku.import|done|到货|" + done + "1 changed=0 left=0"}
 	if err != nil || !slices.Equal(said, expected) {
 		t.Errorf("%q %v", said, err)
 	}

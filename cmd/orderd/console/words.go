@@ -260,7 +260,7 @@ var words = map[string][2]string{
 		"WeChat Pay was asked: it has no payment that fits this order. One that does not fit is among the held money."},
 	"act.order.ask.never.done": {"这笔订单没有发起过支付，微信支付没有它的单。",
 		"No payment was ever opened for this order: WeChat Pay does not know it."},
-	"act.refund.approve":        {"批准退款", "Approve the refund"},
+	"act.refund.approve": {"批准退款", "Approve the refund"},
 	"act.refund.approve.what": {
 		"款项将退给买家。需两人批准的退款，第二人批准后才会发出。申请人不能批准自己的退款。",
 		"The money is sent back to the buyer. Where two people are needed, it is sent when the second has " +
