@@ -544,17 +544,38 @@ func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[stri
 	}
 	orderhttp.WriteOperatorPage(ctx, err, languageOf(ctx.Request()) == en, func(p *orderhttp.Problem,
 		todo string) ([]byte, error) {
-		v.Problem, v.Todo = p, todo
-		for i := range v.Inputs {
-			for _, e := range p.Errors {
-				if e.Pointer == "#/"+strings.ReplaceAll(v.Inputs[i].Name, ".", "/") {
-					v.Inputs[i].Wrong = e.Detail
+		v.Problem, v.Todo = p, languageOf(ctx.Request()).formTodo(p, todo)
+		p.Errors = slices.DeleteFunc(slices.Clone(p.Errors), func(e orderhttp.FieldProblem) (shown bool) {
+			for i := range v.Inputs {
+				name := v.Inputs[i].Name
+				if wrong, named := strings.CutPrefix(e.Detail, name+" "); e.Pointer == "#" && named {
+					v.Inputs[i].Wrong, shown = wrong, true
+				} else if e.Pointer == "#/"+strings.ReplaceAll(name, ".", "/") {
+					v.Inputs[i].Wrong, shown = e.Detail, true
 				}
 			}
-		}
+			return shown // beside its field, and not by its place in the API's request once more
+		})
 		return c.render(ctx, "act", v)
 	})
 	return nil
+}
+
+// formTodo says what to do about a refused form: where the API's words name parts of its answer, by words of the page.
+func (l lang) formTodo(p *orderhttp.Problem, todo string) string {
+	switch p.Code {
+	case orderhttp.CodeValidation:
+		return l.word("todo.correct")
+	case orderhttp.CodeReturnExceeds:
+		var left []string
+		for _, item := range p.Items {
+			if item.Available != nil {
+				left = append(left, fmt.Sprintf("%s ×%d", item.SkuID, *item.Available))
+			}
+		}
+		return l.word("todo.left", strings.Join(left, ", "))
+	}
+	return todo
 }
 
 // link leads to the page of an act, for a template; Danger is how it looks, Key the letter that opens it.

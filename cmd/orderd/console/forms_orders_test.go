@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"orderd/order"
+	"orderd/order/orderhttp"
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/stock"
@@ -66,7 +67,7 @@ func TestRefundIsAskedForAndApprovedByForms(t *testing.T) {
 	key := hidden(t, form, "key")
 	want(t, b.post(path, "key", key, "line.0", "x", "reason", "少发一件"), 422, "少发一件")
 	want(t, b.post(path, "key", key, "line.0", "9", "reason", "少发一件"), 409, "可退")
-	want(t, b.post(path, "key", key, "amount", "1.234", "reason", "少发一件"), 422, "#/amount")
+	want(t, b.post(path, "key", key, "amount", "1.234", "reason", "少发一件"), 422, `aria-invalid="true"`)
 	ask := []string{"key", key, "line.0", "1", "amount", "0.01", "restock", "no", "reason", "少发一件"}
 	leads(t, b.post(path, ask...), "/ui/orders/"+no)
 	leads(t, b.post(path, ask...), "/ui/orders/"+no) // the button twice
@@ -119,7 +120,7 @@ func TestNoteByAForm(t *testing.T) {
 	b := d.browser(t, "li", Operator)
 	path := "/ui/orders/" + no + "/note"
 	version := hidden(t, b.get(path).Body.String(), "version")
-	want(t, b.post(path, "version", version, "note", strings.Repeat("长", 201)), 422, "#/note")
+	want(t, b.post(path, "version", version, "note", strings.Repeat("长", 201)), 422, `aria-invalid="true"`)
 	note := []string{"version", version, "note", "买家说 <b>周一</b> 送"}
 	leads(t, b.post(path, note...), "/ui/orders/"+no)
 	want(t, b.post(path, note...), 412, "买家说")
@@ -230,5 +231,23 @@ func TestGoodsOfARefundAreSaid(t *testing.T) {
 		if got := zh.goods(&r); got != "cup ×2 · "+text {
 			t.Error(got)
 		}
+	}
+}
+
+// A refused form speaks of what is on the page, and not of parts of the API's answer.
+func TestRefusedFormSpeaksOfThePage(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "a", 5)
+	b := d.browser(t, "wang", Operator)
+	page := b.post("/ui/stock/a/replenish", "quantity", "-3", "reason", "x", "key", "k1").Body.String()
+	if !strings.Contains(page, "请更正标出的每一处") || !strings.Contains(page, `aria-invalid="true"`) ||
+		strings.Contains(page, "quantity 至少") {
+		t.Error(page)
+	}
+	one := int64(1)
+	p := &orderhttp.Problem{Code: orderhttp.CodeReturnExceeds,
+		Items: []orderhttp.ItemProblem{{SkuID: "a", Available: &one}}}
+	if got := zh.formTodo(p, "items"); got != "还可退：a ×1。" {
+		t.Error(got)
 	}
 }

@@ -41,7 +41,7 @@ func TestOneTaskIsActedOnByAForm(t *testing.T) {
 		t.Errorf("%d dead are left, want two of three", len(left))
 	}
 	gone := strings.TrimSuffix(one, "/run") + "/discard"
-	want(t, b.post(gone, "reason", ""), 422, "#/reason")
+	want(t, b.post(gone, "reason", ""), 422, `aria-invalid="true"`)
 	leads(t, b.post(gone, "reason", "不再需要"), "/ui/tasks")
 	want(t, b.post(gone, "reason", "不再需要"), 404, "没有该失败任务")
 	want(t, b.get(gone), 404, "没有该失败任务")

@@ -195,7 +195,7 @@ func TestASKUIsMadeByAForm(t *testing.T) {
 	of := func(more ...string) []string {
 		return append([]string{"title", "Pot", "price.total", "12.50", "reason", "new"}, more...)
 	}
-	want(t, b.post(path, of("sku_id", "pot")...), 422, "#/quantity")
+	want(t, b.post(path, of("sku_id", "pot")...), 422, `aria-invalid="true"`)
 	want(t, b.post(path, of("sku_id", "pot", "quantity", "3", "unlimited", "1")...), 422, "不限量的商品不填数量")
 	want(t, b.post(path, of("sku_id", "a pot", "quantity", "3")...), 422, "sku_id")
 	leads(t, b.post(path, of("sku_id", "pot", "quantity", "3", "low_at", "1")...), uiStock)

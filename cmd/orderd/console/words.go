@@ -806,6 +806,8 @@ var words = map[string][2]string{
 	"todo.overdue": {"请检查工作进程是否在运行。", "See whether a worker runs."},
 	"todo.unanswered": {"请检查微信支付是否可用；确认未付款后可由两人担保关闭。",
 		"See whether WeChat Pay answers; two people can vouch that nothing was paid."},
+	"todo.correct": {"请更正标出的每一处，再提交。", "Correct what is marked, and send it again."},
+	"todo.left":    {"还可退：%s。", "What can go back still: %s."},
 	"todo.approve": {"退款等待审批。", "A refund waits for approval."},
 	"todo.refund":  {"有退款需要人工处理，见下方退款。", "A refund needs a person: see below."},
 
