@@ -63,8 +63,8 @@ var exitCodes = []struct {
 	fits func(error) bool
 	code int
 }{
-	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, sqldb.ErrChecksOff, migrations.ErrNoPartitions,
-		migrations.ErrPartitions, scheduler.ErrRedisURL, reconcile.ErrRequest,
+	{is(errUsage, sqldb.ErrDSN, sqldb.ErrNoDatabase, sqldb.ErrNoCopy, sqldb.ErrChecksOff,
+		migrations.ErrNoPartitions, migrations.ErrPartitions, scheduler.ErrRedisURL, reconcile.ErrRequest,
 		bounds.ErrCursor, webhooks.ErrOff, shops.ErrName, shops.ErrScope, trail.ErrFile),
 		exitUsage},
 	{refused, exitUsage},
@@ -134,6 +134,7 @@ var hints = []struct {
 }{
 	{func(err error) bool { return errors.As(err, new(mend)) }, ""}, // doctor has said it
 	{is(sqldb.ErrDSN), "Set ORDERD_DSN or --dsn."},
+	{is(sqldb.ErrNoCopy), "--against is the old primary's database, of the same shop."},
 	{is(sqldb.ErrNoDatabase), "Is --data-dir right? 'orderd serve' makes a database there, 'orderd migrate up' too."},
 	{is(migrations.ErrSchemaBehind, sqldb.ErrChecksOff), ""}, // say it themselves
 	{is(sqldb.ErrUnavailable), "Is the database running, and ORDERD_DSN right? 'orderd doctor' looks."},

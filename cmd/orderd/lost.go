@@ -28,7 +28,7 @@ func (c *heldAdopt) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := order.CheckRepairReason(string(c.Reason)); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	if err := c.ask(t, "Take in what was paid for what only the other database has, and close the rest?"); err != nil {
+	if err := c.ask(t, c.question()); err != nil {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
@@ -62,10 +62,19 @@ func (c *heldAdopt) Run(ctx context.Context, s *settings, t *terminal) error {
 			}
 		})
 		if err != nil {
-			return fmt.Errorf("%w; what is above is done, run it again for the rest", err)
+			return fmt.Errorf("%w; what is above and not failed is done, run it again for the rest", err)
 		}
 		return shown
 	})
+}
+
+// question is what the person agrees to.
+func (c *heldAdopt) question() string {
+	if c.Refund {
+		return "Take in what was paid for what only the other database has, SEND THE MONEY OF LOST ORDERS BACK, and " +
+			"close the rest?"
+	}
+	return "Take in what was paid for what only the other database has, and close the rest?"
 }
 
 // withOther opens the other database, whatever it is called, and closes it again.

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 )
 
@@ -13,10 +18,21 @@ import (
 // something is lost. A database that still takes orders is no old primary.
 func TestVerifyListsWhatOnlyTheOtherHas(t *testing.T) {
 	old, fresh := t.TempDir(), t.TempDir()
-	no, _ := oneOfEverything(t, old)
 	if code, _, errs := words(t, "migrate", "up", "--data-dir", fresh); code != exitOK {
 		t.Fatal(errs)
 	}
+	copyTo := func(dir string) {
+		t.Helper()
+		whole, err := os.ReadFile(filepath.Join(fresh, "orderd.db"))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "orderd.db"), whole, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyTo(old) // the replica that has heard nothing
+	no, _ := oneOfEverything(t, old)
 	dsn := "sqlite:" + filepath.Join(old, "orderd.db")
 	code, out, errs := words(t, "verify", "--against", dsn, "--data-dir", fresh, "-o", "json")
 	var v struct {
@@ -45,8 +61,39 @@ func TestVerifyListsWhatOnlyTheOtherHas(t *testing.T) {
 	if strings.Contains(errs, "held adopt") || !strings.Contains(out, "has 0 orders, 0 trades, 0 payments, 0 refunds") {
 		t.Errorf("against itself: %s%s", out, errs)
 	}
+	stranger := t.TempDir()
+	copyTo(stranger)
+	db, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(stranger, "orderd.db"))
+	if err == nil {
+		err = db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(ctx, "UPDATE goose_db_version SET tstamp = '2020-01-01 00:00:00'")
+			return err
+		})
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"verify", "held adopt --yes --reason tried"} {
+		code, out, errs := words(t, append(strings.Fields(verb), "--against", dsn, "--data-dir", stranger)...)
+		if code != exitUsage || !strings.Contains(errs, "no copy") || out != "" {
+			t.Errorf("%s: another shop's database: exit %d: %s%s", verb, code, out, errs)
+		}
+	}
 	if code, _, errs = words(t, "held", "adopt", "--against", sqldbtest.MariaDBDSN(t), "--reason", "tried", "--yes",
 		"--data-dir", fresh); code != exitUsage || !strings.Contains(errs, "takes writes") {
 		t.Errorf("a database that takes writes: exit %d: %s", code, errs)
+	}
+}
+
+// Who is asked whether money goes back must be told that it does.
+func TestAdoptAsksWhatItDoes(t *testing.T) {
+	for args, back := range map[string]bool{"": false, " --refund": true} {
+		var out, asked bytes.Buffer
+		run(t.Context(), strings.Fields("held adopt --against sqlite:/nowhere/a.db --reason tried --data-dir "+
+			t.TempDir()+args), &terminal{In: strings.NewReader("n\n"), Out: &out, Err: &asked, Ask: true})
+		if strings.Contains(asked.String(), "BACK") != back || !strings.Contains(asked.String(), "not done") {
+			t.Errorf("held adopt%s asks %q", args, asked.String())
+		}
 	}
 }

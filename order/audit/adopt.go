@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"orderd/migrations/sqldb"
 	"orderd/order"
 	"orderd/payment"
 )
@@ -43,6 +44,8 @@ const (
 	AdoptRecorded = "recorded" // the refund stands against its payment
 	AdoptNothing  = "nothing"  // WeChat Pay knows nothing of it
 	AdoptOpen     = "open"     // it could not be closed yet: do it again
+	AdoptOurs     = "ours"     // an order of ours has made it anew meanwhile, and closes it in time
+	AdoptFailed   = "failed"   // and why: do it again
 )
 
 // unknownOrder is why a payment is held whose order is not here.
@@ -60,33 +63,17 @@ type Adopted struct {
 // Adopt asks WeChat Pay about all that was lost, and takes in what it says, by the one way
 // for money to get in: a payment of an order that is ours makes it paid, one of a lost order
 // is held, or with Refund sent back by the rules of refunds. A trade that nobody has paid is
-// closed. Refunds are taken in before anything is sent back, so that they count against their
-// payments. It may be repeated. What is given with an error is how far it came.
-func (a *Auditor) Adopt(ctx context.Context, l Lost, how Adopting) (what []Adopted, err error) {
+// closed, unless it is ours by now. Refunds are taken in before anything is sent back, so that
+// they count against their payments; while one of them failed nothing is. One number that fails
+// does not keep the rest from it: the error names the first. What is given with an error is how
+// far it came. It may be repeated.
+func (a *Auditor) Adopt(ctx context.Context, l Lost, how Adopting) ([]Adopted, error) {
 	if how.Refund {
 		if err := order.CheckRepairReason(how.Reason); err != nil {
 			return nil, err
 		}
 	}
-	what = []Adopted{}
-	limit := rate.NewLimiter(askRate, askBurst)
-	each := func(number string, do func() (Adopted, error)) {
-		if err != nil {
-			return
-		}
-		if how.Progress != nil {
-			how.Progress(len(what), number)
-		}
-		var one Adopted
-		if err = limit.Wait(ctx); err == nil {
-			one, err = do()
-		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w", number, err)
-			return
-		}
-		what = append(what, one)
-	}
+	ad := adoption{Adopting: how, limit: rate.NewLimiter(askRate, askBurst), what: []Adopted{}}
 	open := map[string]bool{} // by number: nobody else will close it
 	numbers := []string{}
 	for _, t := range l.Trades {
@@ -99,17 +86,70 @@ func (a *Auditor) Adopt(ctx context.Context, l Lost, how Adopting) (what []Adopt
 		}
 	}
 	for _, no := range numbers {
-		each(no, func() (Adopted, error) { return a.adoptTrade(ctx, no, open[no], &how) })
+		ad.each(ctx, no, func() (Adopted, error) { return a.adoptTrade(ctx, no, open[no], &how) })
 	}
+	trades := ad.failed
 	for _, r := range l.Refunds {
-		each(r.OutRefundNo, func() (Adopted, error) { return a.adoptRefund(ctx, r.OutRefundNo, &how) })
+		ad.each(ctx, r.OutRefundNo, func() (Adopted, error) { return a.adoptRefund(ctx, r.OutRefundNo, &how) })
 	}
-	for i := range what {
-		if w := &what[i]; how.Refund && (w.Outcome == AdoptHeld || w.Outcome == AdoptKnown) && err == nil {
-			err = sendBack(ctx, w, &how)
+	refundsKnown := ad.failed == trades
+	for i := range ad.what {
+		w := &ad.what[i]
+		if how.Refund && refundsKnown && (w.Outcome == AdoptHeld || w.Outcome == AdoptKnown) && ad.ended == nil {
+			ad.fail(ctx, w, sendBack(ctx, w, &how))
 		}
 	}
-	return what, err
+	switch {
+	case ad.ended != nil:
+		return ad.what, ad.ended
+	case ad.failed > 0:
+		return ad.what, fmt.Errorf("%d numbers failed, the first is %w", ad.failed, ad.first)
+	}
+	return ad.what, nil
+}
+
+// adoption is how far one Adopt is.
+type adoption struct {
+	Adopting
+	limit  *rate.Limiter
+	what   []Adopted
+	failed int   // of what
+	first  error // of those that failed
+	ended  error // why there is no sense in going on
+}
+
+// each does one number, and nothing once it has ended.
+func (ad *adoption) each(ctx context.Context, number string, do func() (Adopted, error)) {
+	if ad.ended != nil {
+		return
+	}
+	if ad.Progress != nil {
+		ad.Progress(len(ad.what), number)
+	}
+	if err := ad.limit.Wait(ctx); err != nil {
+		ad.ended = fmt.Errorf("%s: %w", number, err)
+		return
+	}
+	one, err := do()
+	if ad.fail(ctx, &one, err); ad.ended == nil {
+		ad.what = append(ad.what, one)
+	}
+}
+
+// fail notes an error about one number; nil is none. It ends all when the next number would have the same.
+func (ad *adoption) fail(ctx context.Context, one *Adopted, err error) {
+	if err == nil {
+		return
+	}
+	told := fmt.Errorf("%s: %w", one.Number, err)
+	if ctx.Err() != nil || errors.Is(err, sqldb.ErrUnavailable) || payment.KindOf(err) == payment.KindMisconfigured {
+		ad.ended = told
+		return
+	}
+	one.Outcome, one.Reason = AdoptFailed, err.Error()
+	if ad.failed++; ad.first == nil {
+		ad.first = told
+	}
 }
 
 // adoptTrade asks about one trade, and closes it when it is lost and nobody has paid.
@@ -139,11 +179,24 @@ func (a *Auditor) adoptTrade(ctx context.Context, no string, lost bool, how *Ado
 		case !lost: // its order is ours, and closes it in time
 			return one, nil
 		}
+		// Numbers are counted: an order of ours that prepaid meanwhile has it again.
+		if ours, err := a.attempted(ctx, no); err != nil || ours {
+			one.Outcome = AdoptOurs
+			return one, err
+		}
 		if _, err := how.Close(ctx, no); payment.KindOf(err) == payment.KindRejected {
 			return one, err
 		}
 	}
 	return one, nil
+}
+
+// attempted decides whether a trade is in our books.
+func (a *Auditor) attempted(ctx context.Context, no string) (bool, error) {
+	ours, err := sqldb.Decided(ctx, a.db, `SELECT out_trade_no
+FROM payment_attempts
+WHERE out_trade_no = ?`, []any{no}, sqldb.Column[string])
+	return len(ours) > 0, err
 }
 
 // adoptRefund asks about one refund.

@@ -3,7 +3,9 @@ package audit
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
+	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/payment"
 )
@@ -63,9 +65,14 @@ const lostPage = 500
 // Against lists what the other database has and ours has not, by numbers: whole tables,
 // page by page along their keys. progress, which may be nil, hears where it is. The other
 // database is only read; ours is read where it is written, since "not there" is the answer.
+// Errors: sqldb.ErrNoCopy for a database of another shop, whose numbers are no loss of ours;
+// database errors.
 func (a *Auditor) Against(ctx context.Context, other *sqldb.DB, progress func(table, after string)) (l Lost,
 	err error) {
 	l = Lost{[]LostOrder{}, []LostTrade{}, []LostPayment{}, []LostRefund{}}
+	if err := a.isCopy(ctx, other); err != nil {
+		return l, err
+	}
 	for _, of := range []struct{ table, key, columns string }{
 		{"orders", "order_no", "order_no, customer_id, request_id, state, total_fen"},
 		{"payment_attempts", "out_trade_no", "out_trade_no, order_no, state, amount_fen"},
@@ -99,6 +106,23 @@ WHERE `+of.key+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), sqldb.Column[s
 		}
 	}
 	return l, nil
+}
+
+// isCopy asks both databases what only copies have in common.
+func (a *Auditor) isCopy(ctx context.Context, other *sqldb.DB) error {
+	var theirs sql.NullString // of no migrations at all there is none
+	if err := other.QueryRowContext(ctx, migrations.Birth).Scan(&theirs); err != nil {
+		return sqldb.Wrap("read the other database", err)
+	}
+	ours, err := sqldb.Decided(ctx, a.db, migrations.Birth, nil, sqldb.Column[string])
+	if err != nil {
+		return err
+	}
+	if len(ours) != 1 || theirs.String != ours[0] {
+		return fmt.Errorf("%w: the other one was made at %q, ours at %q; only the database of the same shop before a "+
+			"fail-over has what was lost", sqldb.ErrNoCopy, theirs.String, ours)
+	}
+	return nil
 }
 
 // read reads a page of a table of the other database, and gives its keys.
