@@ -11,9 +11,12 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/servers"
 	"orderd/order"
+	"orderd/order/audit"
 	"orderd/order/ordertest"
 	"orderd/payment"
+	"orderd/payment/trail"
 )
 
 // behind gives a fixture and a second service beside it, whose reading side is a server that does not lead any more:
@@ -325,4 +328,65 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows(3)
+	repairedBehind(t, f, replica)
+}
+
+// repairedBehind has a row broken, and the replica held back while it is mended: whoever repairs is told what is left,
+// and not what the replica still has. An export of the audit trail has its last row, by which its end is proven.
+func repairedBehind(t *testing.T, f *ordertest.Fixture, replica *servers.MariaDB) {
+	t.Helper()
+	f.PlaceOne(t, "d", "mug", 1)
+	if err := f.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Update(ctx, "UPDATE orders SET due_at = NULL WHERE state = 'pending'")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	broken := func(o audit.VerifyOptions) bool {
+		t.Helper()
+		r, err := f.Audit.VerifyWith(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !r.OK()
+	}
+	for begin := time.Now(); !f.DB.Shown().FromReplica() || !broken(audit.VerifyOptions{}); {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("the replica never shows what is broken")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := replica.Exec(t.Context(), "STOP SLAVE SQL_THREAD"); err != nil {
+		t.Fatal(err)
+	}
+	log := trail.New(f.DB, f.Clock.Now, nil)
+	if _, err := log.Begin(t.Context(), trail.Who{Actor: "fin"}, trail.What{Action: "books.repair"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		r, err := f.Audit.Repair(t.Context(), audit.RepairOptions{Apply: true, Reason: "restored from a backup",
+			Cause: ordertest.Finance})
+		if err != nil || len(r.Left) > 0 || i == 0 && len(r.Repairs) == 0 {
+			t.Errorf("repair %d: %+v, %v", i, r, err)
+		}
+	}
+	if !broken(audit.VerifyOptions{}) || broken(audit.VerifyOptions{Primary: true}) {
+		t.Error("the replica shows what is mended, or the primary what is broken")
+	}
+	rows := 0
+	err := log.All(t.Context(), f.Clock.Now().Add(-time.Hour), time.Time{}, func(*trail.Entry) error {
+		rows++
+		return nil
+	})
+	if err != nil || rows != 1 {
+		t.Errorf("an export has %d of 1 rows, %v", rows, err)
+	}
+	if err := replica.Exec(t.Context(), "START SLAVE"); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); broken(audit.VerifyOptions{}); time.Sleep(20 * time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("the replica never shows what is mended")
+		}
+	}
 }

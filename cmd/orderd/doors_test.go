@@ -106,7 +106,7 @@ var lags = []string{
 	"order.DueByMinute", "order.DueBySecond", "order.Flows", "order.LastReceived", "order.List", "order.MoneyOf",
 	"order.PlacedByMinute", "order.RefundsByAge", "order.StockAccounts", "order.Total", "order/audit.VerifyWith",
 	"payment/reconcile.Export", "payment/reconcile.List", "payment/reconcile.Month", "payment/reconcile.Recent",
-	"payment/shipping.List", "payment/trail.All", "payment/trail.List", "payment/trail.pages",
+	"payment/shipping.List", "payment/trail.List",
 }
 
 // takesIt are calls that are given the database itself and read by its other doors, or are in the table themselves, as

@@ -57,6 +57,12 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	return withCore(ctx, s, func(co *core) error {
 		v := verified{}
+		var err error
+		if c.Against != "" { // before anything is repaired: another one than asked for is refused
+			if v.Lost, err = against(ctx, co, c.Against, t); err != nil {
+				return err
+			}
+		}
 		if c.Repair {
 			r, err := co.audit.Repair(ctx, audit.RepairOptions{Apply: c.Apply, Reason: string(c.Reason),
 				Cause: cliCause()})
@@ -65,14 +71,8 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			}
 			v.Repairs = &r
 		}
-		var err error
 		if v.Report, err = c.check(ctx, co, t); err != nil {
 			return err
-		}
-		if c.Against != "" {
-			if v.Lost, err = against(ctx, co, c.Against, t); err != nil {
-				return err
-			}
 		}
 		if c.Metrics != "" {
 			if err := writeMetrics(c.Metrics, v.Report, time.Now()); err != nil {
@@ -102,7 +102,7 @@ func (c *verifyCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 func (c verifyCmd) check(ctx context.Context, co *core, t *terminal) (audit.Report, error) {
 	p := t.progress()
 	defer p.End()
-	r, err := co.audit.VerifyWith(ctx, audit.VerifyOptions{Quiescent: c.Quiescent,
+	r, err := co.audit.VerifyWith(ctx, audit.VerifyOptions{Quiescent: c.Quiescent, Primary: c.Repair,
 		Progress: func(done, total int, id string) {
 			p.Show("%d of %d  %s", done+1, total, id)
 		}})

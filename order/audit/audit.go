@@ -63,6 +63,8 @@ type VerifyOptions struct {
 	Quiescent bool
 	// Areas are of the checks that are run, such as stock and bucket; nil: all.
 	Areas []string
+	// Primary reads where is written, and not a replica: what was repaired a moment ago is seen.
+	Primary bool
 	// Progress is called before each check with how many are done, how many there
 	// are, and the id of the one that begins; nil: nobody watches.
 	Progress func(done, total int, id string)
@@ -130,6 +132,13 @@ func (a *Auditor) Verify(ctx context.Context, progress func(done, total int, id 
 // while the service runs. An error means that the database could not be read,
 // not that a check failed.
 func (a *Auditor) VerifyWith(ctx context.Context, o VerifyOptions) (r Report, err error) {
+	if o.Primary {
+		err = a.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			r, err = a.verifyIn(ctx, tx, o)
+			return err
+		})
+		return r, err
+	}
 	err = a.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) error {
 		r, err = a.verifyIn(ctx, v, o)
 		return err

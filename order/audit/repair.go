@@ -213,7 +213,7 @@ func (a *Auditor) Repair(ctx context.Context, o RepairOptions) (Repairs, error) 
 		}
 	}
 	done := Repairs{Repairs: []Repair{}, Left: []LeftOver{}, Applied: o.Apply}
-	before, err := a.Verify(ctx, nil)
+	before, err := a.VerifyWith(ctx, VerifyOptions{Primary: true})
 	if err != nil {
 		return done, err
 	}
