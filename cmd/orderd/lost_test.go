@@ -2,15 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 )
 
@@ -63,17 +60,7 @@ func TestVerifyListsWhatOnlyTheOtherHas(t *testing.T) {
 	}
 	stranger := t.TempDir()
 	copyTo(stranger)
-	db, err := sqldb.Open(t.Context(), "sqlite:"+filepath.Join(stranger, "orderd.db"))
-	if err == nil {
-		err = db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
-			_, err := tx.ExecContext(ctx, "UPDATE goose_db_version SET tstamp = '2020-01-01 00:00:00'")
-			return err
-		})
-		err = errors.Join(err, db.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	inDatabase(t, stranger, "UPDATE goose_db_version SET tstamp = '2020-01-01 00:00:00'")
 	for _, verb := range []string{"verify", "held adopt --yes --reason tried"} {
 		code, out, errs := words(t, append(strings.Fields(verb), "--against", dsn, "--data-dir", stranger)...)
 		if code != exitUsage || !strings.Contains(errs, "no copy") || out != "" {

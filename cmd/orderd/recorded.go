@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -236,12 +237,26 @@ func (c *core) recorded(ctx context.Context, do func(c *core) error) error {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	outcome, what := outcomeOf(err), &c.act.what
-	c.act.log.Info("act", "action", what.Action, "target", what.Target, "by", cmp.Or(c.act.actor, byWhom()), "reason",
+	c.act.log.Info("act", "action", what.Action, "target", inLog(what), "by", cmp.Or(c.act.actor, byWhom()), "reason",
 		what.Reason, "outcome", outcome)
 	if lost := c.act.begun.End(end, c.act.actor, outcome, "", ""); lost != nil {
 		screen.Printf(c.act.io.Err, "orderd: the audit trail has no end of this: %v\n", lost)
 	}
 	return err
+}
+
+// inLog is a target as a log may have it: like the column of the trail, and of an address where it leads alone, since
+// its path and query may let in who has them.
+func inLog(what *trail.What) string {
+	text := what.Target
+	if what.Action == "webhook.add" || strings.Contains(text, "://") {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" {
+			return "(address)"
+		}
+		text = u.Scheme + "://" + u.Host
+	}
+	return trail.Target(text)
 }
 
 // endTimeout bounds the writing of how a verb ended.

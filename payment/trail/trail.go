@@ -220,6 +220,9 @@ func cut(text string, most int) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
+// Target gives a target as its column has it, for a log beside the trail.
+func Target(text string) string { return cut(text, maxTarget) }
+
 // columns are those of an Entry, as scan reads them.
 const columns = `seq, act, step, at, actor, role, address, session, action, target, reason, asked, outcome, was, became,
   request_id, prev_sha256, sha256`
