@@ -190,7 +190,8 @@ func TestWhatAVerbChangesIsInTheTrail(t *testing.T) {
 			target = "https://x.example"
 		}
 		if len(said) != 1 || json.Unmarshal([]byte(said[0]), &line) != nil || line.Action != row.action ||
-			line.Target != target || line.By != byWhom() || line.Reason != rows[0].Reason || line.Outcome != rows[1].Outcome {
+			line.Target != target || line.By != byWhom() || line.Reason != rows[0].Reason ||
+			line.Outcome != rows[1].Outcome {
 			t.Errorf("%v: the log has %q", args, said)
 		}
 		if strings.Contains(verbs[name].args, "--reason r") && rows[0].Reason != "r" {
