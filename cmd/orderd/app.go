@@ -118,6 +118,13 @@ type shape struct {
 	migrate bool
 }
 
+// alarm has the observer, where there is one, hear of what is about no order.
+func (sh *shape) alarm(what, detail string) {
+	if sh.observe != nil {
+		sh.observe.Alarm(what, "", detail)
+	}
+}
+
 // openCore opens the database and makes the service on it; the caller closes it. A
 // database that lacks a migration of this program is migrations.ErrSchemaBehind.
 func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*core, error) {
@@ -131,9 +138,7 @@ func openCore(ctx context.Context, s *settings, sh shape, log *slog.Logger) (*co
 	}
 	db.OnTrouble(func(advice string, err error) {
 		log.Error("alarm", "what", "the database refuses", "fix", advice, "err", err)
-		if sh.observe != nil {
-			sh.observe.Alarm("the database refuses", "", advice)
-		}
+		sh.alarm("the database refuses", advice)
 	})
 	c := &core{db: db, trail: trail.New(db, time.Now, log),
 		tokens: console.NewTokenStore(db, time.Now).Bound(s.OperatorTokenLife)}
@@ -200,7 +205,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	c.close = append(c.close, c.orders.Close)
 	closes := scheduler.NewBucket(c.db, "close", s.CloseRate, scheduler.Burst(s.CloseRate), c.clock.Now)
 	if c.bulk, err = bulk.New(bulk.Config{DB: c.db, Orders: c.orders, Now: c.clock.Now, Log: log,
-		Calls: closes.Spare()}); err != nil {
+		Calls: closes.Spare(), Alarm: sh.alarm}); err != nil {
 		return err
 	}
 	c.audit, err = audit.New(audit.Config{DB: c.db, Orders: c.orders, Gateway: c.gateway, Now: c.clock.Now,
@@ -211,11 +216,7 @@ func (c *core) build(ctx context.Context, s *settings, sh shape, log *slog.Logge
 	c.reconciler, err = reconcile.New(reconcile.Config{
 		DB: c.db, Orders: reconcileOrders{c.orders}, Gateway: c.gateway, Bills: c.gateway,
 		Now: time.Now, Log: log, MchID: gc.MchID, AppIDs: append([]string{gc.AppID}, s.OtherAppIDs...),
-		Alarm: func(what, detail string) {
-			if sh.observe != nil {
-				sh.observe.Alarm(what, "", detail)
-			}
-		},
+		Alarm: sh.alarm,
 	})
 	return err
 }
@@ -229,9 +230,7 @@ func (c *core) startGateway(s *settings, sh shape, gc *wechat.Config, log *slog.
 	gc.Alarm = func(what, detail string) {
 		detail = inSettings(detail)
 		log.Error("alarm", "what", what, "detail", detail)
-		if sh.observe != nil {
-			sh.observe.Alarm(what, "", detail)
-		}
+		sh.alarm(what, detail)
 	}
 	// Not below a second: then a loaded test machine would time calls out that the
 	// simulator has answered.

@@ -77,6 +77,9 @@ var (
 	// ErrSecond: what a run approves comes to a sum that takes two people, and whoever started it cannot be both.
 	ErrSecond = errors.New("it comes to more than one person may approve: somebody else of finance has to have " +
 		"it go on")
+	// errLeft: whoever had a run go on that takes two people was let go, or is no second person any more.
+	errLeft = errors.New("whoever had it go on is no second person any more: somebody else of finance has to have " +
+		"it go on")
 	// ErrID: an id is a ULID.
 	ErrID = errors.New("the id of a bulk run is a ULID")
 )
@@ -150,6 +153,11 @@ type Run struct {
 	CreatedAt, EndedAt    time.Time // EndedAt is zero while it runs
 }
 
+// Notes are what runs that stopped by themselves say, for who says it in another language.
+func Notes() []string {
+	return []string{operators.ErrNoLonger.Error(), ErrSecond.Error(), errLeft.Error()}
+}
+
 // Waits is how many rows have not had their turn.
 func (r *Run) Waits() int64 { return r.Total - r.Done - r.Changed - r.Failed }
 
@@ -188,6 +196,9 @@ type Config struct {
 	Log    *slog.Logger     // nil: silent
 	// Calls is the rate of calls to WeChat Pay; nil: there is no limit.
 	Calls Limiter
+	// Alarm is called with what must not happen unseen, for an operator, beside the log: such as a word of a second
+	// person who is new. It is committed then. May be nil.
+	Alarm func(what, detail string)
 	// LookEvery is how often Run looks; default a second.
 	LookEvery time.Duration
 }

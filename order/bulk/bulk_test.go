@@ -376,10 +376,18 @@ func TestAnApprovalOfTheOwnRefundFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if run = s.worked(r, run.ID); run.State != bulk.StateStopped || run.Note != bulk.ErrSecond.Error() {
+			t.Errorf("%+v", run)
+		}
+		if _, err := r.Resume(t.Context(), run.ID, "fin2", "I have looked"); err != nil {
+			t.Fatal(err)
+		}
 		run = s.worked(r, run.ID)
 		s.counts(&run, 0, 0, 1)
-		if f, err := s.FindRefund(t.Context(), own); err != nil || len(f.Approvals) != 0 {
-			t.Errorf("%+v, %v", f, err)
+		f, err := s.FindRefund(t.Context(), own)
+		if rows := s.rows(run.ID, bulk.RowFailed); err != nil || len(f.Approvals) != 0 ||
+			rows[0].Detail != bulk.ErrTwo.Error() {
+			t.Errorf("%+v, %+v, %v", rows, f, err)
 		}
 	})
 }

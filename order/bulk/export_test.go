@@ -17,6 +17,15 @@ const (
 	Otherwise   = failedOtherwise
 )
 
+// The note of a run whose second person was let go, and the detail of a row that takes two.
+var (
+	ErrLeft = errLeft
+	ErrTwo  = errTwo
+)
+
+// WentOnBy is who had a run go on, by its note.
+func WentOnBy(note string) string { return (&Run{Note: note}).wentOnBy() }
+
 // Claimed takes the next row of a run and does it without saying so, as whoever dies then; acts: it dies after the act.
 // The settle that it gives says so after all.
 func (r *Runs) Claimed(ctx context.Context, id string, acts bool) (ref string, settle func() error, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"orderd/migrations/bounds"
@@ -156,64 +157,94 @@ VALUES`, cols, args)
 
 // Resume has a run that was stopped go on, in the name of whoever has started it, and gives it as it is: it stops again
 // if they may not do this any more. One that is under way or at its end stays as it is. One that TakesTwo goes on by
-// the word of a second person alone, whenever it was stopped. Errors: ErrNotFound, ErrSecond, *operators.SameError,
-// operators.ErrShell, operators.ErrNoLonger, database errors.
+// the word of a second person alone, whenever it was stopped, and for as long as they may. Errors: ErrNotFound,
+// ErrSecond, *operators.SameError, operators.ErrShell, operators.ErrNoLonger, database errors.
 func (r *Runs) Resume(ctx context.Context, id, by, reason string) (Run, error) {
-	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if err := r.second(ctx, tx, id, by); err != nil {
+	var was Run
+	var fresh bool
+	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		fresh = false
+		if was, err = read(ctx, tx, id, "\nFOR UPDATE"); err != nil || was.State != StateStopped {
 			return err
 		}
-		_, err := tx.Update(ctx, `UPDATE bulk_runs
+		if r.TakesTwo(was.Kind, was.Sum) {
+			if fresh, err = r.second(ctx, tx, &was, by); err != nil {
+				return err
+			}
+		}
+		return tx.UpdateRows(ctx, 1, `UPDATE bulk_runs
 SET state = 'running', note = ?, ended_at = 0
 WHERE id = ?
-  AND state = 'stopped'`, bounds.BulkNote.Cut(by+": "+reason), id)
-		return err
+  AND state = 'stopped'`, noteOf(by, reason), id)
 	})
 	if err != nil {
 		return Run{}, sqldb.Wrap("go on with a bulk run", err)
+	}
+	if fresh {
+		r.alarm("a bulk approval goes on by two of whom one has an account or token of less than a day",
+			id+": "+by+", after "+was.Actor)
 	}
 	r.ring()
 	return r.Find(ctx, id)
 }
 
-// second refuses whoever cannot be the second person of a stopped run that takes two.
-func (r *Runs) second(ctx context.Context, tx *sqldb.Tx, id, by string) error {
-	var run Run
-	if err := sqldb.Each(ctx, tx, `SELECT `+runColumns+`
+// read gives a run as a transaction sees it, or ErrNotFound; lock is the end of the statement.
+func read(ctx context.Context, tx *sqldb.Tx, id, lock string) (run Run, err error) {
+	err = sqldb.Each(ctx, tx, `SELECT `+runColumns+`
 FROM bulk_runs
-WHERE id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
+WHERE id = ?`+lock, []any{id}, func(rows *sql.Rows) (err error) {
 		run, err = scanRun(rows)
 		return err
-	}); err != nil {
-		return err
+	})
+	if err == nil && run.ID == "" {
+		err = ErrNotFound
 	}
-	if run.State != StateStopped || !r.TakesTwo(run.Kind, run.Sum) {
-		return nil
+	return run, err
+}
+
+// alarm tells an operator of what must not happen unseen.
+func (r *Runs) alarm(what, detail string) {
+	r.cfg.Log.Error("alarm", "what", what, "detail", detail)
+	if r.cfg.Alarm != nil {
+		r.cfg.Alarm(what, detail)
 	}
+}
+
+// noteSep ends the name in noteOf: no name has a space.
+const noteSep = ": "
+
+// noteOf is the note of a run that somebody has stopped, or had go on; wentOnBy reads it.
+func noteOf(by, reason string) string { return bounds.BulkNote.Cut(by + noteSep + reason) }
+
+// wentOnBy is who had a run go on that is under way, whose note is that of Resume: "" before anybody had to.
+func (r *Run) wentOnBy() string {
+	by, _, said := strings.Cut(r.Note, noteSep)
+	if !said || strings.Contains(by, " ") {
+		return ""
+	}
+	return by
+}
+
+// second refuses whoever cannot be the second person of a run that takes two; fresh: of the two one is new.
+func (r *Runs) second(ctx context.Context, tx *sqldb.Tx, run *Run, by string) (fresh bool, err error) {
 	who, err := operators.Find(ctx, tx, by, run.Actor)
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case by == run.Actor:
-		return ErrSecond
+		return false, ErrSecond
 	case !who.May(by, run.Kind.Role()):
-		return operators.ErrNoLonger
+		return false, operators.ErrNoLonger
 	}
-	if err := who.Second(by, run.Actor); err != nil {
-		return err
-	}
-	if who.Fresh(by, r.cfg.Now()) {
-		r.cfg.Log.Error("alarm", "what", "a bulk approval that takes two people goes on by the word of an account or "+
-			"token of less than a day", "run", id, "by", by)
-	}
-	return nil
+	now := r.cfg.Now()
+	return who.Fresh(by, now) || who.Fresh(run.Actor, now), who.Second(by, run.Actor)
 }
 
 // Stop ends a run that is under way after the row that is being done, and gives it as it is. One that has ended stays
 // as it is. Errors: ErrNotFound, database errors.
 func (r *Runs) Stop(ctx context.Context, id, by, reason string) (Run, error) {
 	err := r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		return stop(ctx, tx, id, by+": "+reason, r.cfg.Now())
+		return stop(ctx, tx, id, noteOf(by, reason), r.cfg.Now())
 	})
 	if err != nil {
 		return Run{}, sqldb.Wrap("stop a bulk run", err)
@@ -226,7 +257,7 @@ func stop(ctx context.Context, tx *sqldb.Tx, id, note string, now time.Time) err
 	_, err := tx.Update(ctx, `UPDATE bulk_runs
 SET state = 'stopped', note = ?, ended_at = ?
 WHERE id = ?
-  AND state = 'running'`, bounds.BulkNote.Cut(note), sqldb.Millis(now), id)
+  AND state = 'running'`, note, sqldb.Millis(now), id)
 	return err
 }
 
@@ -276,7 +307,7 @@ func (r *Runs) keeps(ctx context.Context, c *claimed) (held bool, err error) {
 	return held, sqldb.Wrap("keep a bulk run", err)
 }
 
-// hold takes a run that is under way, or keeps it, and reads it. One whose person may not do this any more is stopped.
+// hold takes a run that is under way, or keeps it, and reads it. One that nobody may work at any more is stopped.
 func (r *Runs) hold(ctx context.Context, tx *sqldb.Tx, id string, run *Run) (bool, error) {
 	now := r.cfg.Now()
 	n, err := tx.Update(ctx, `UPDATE bulk_runs
@@ -287,22 +318,36 @@ WHERE id = ?
 	if err != nil || n == 0 {
 		return false, err
 	}
-	if err := sqldb.Each(ctx, tx, `SELECT `+runColumns+`
-FROM bulk_runs
-WHERE id = ?`, []any{id}, func(rows *sql.Rows) (err error) {
-		*run, err = scanRun(rows)
-		return err
-	}); err != nil {
+	if *run, err = read(ctx, tx, id, ""); err != nil {
 		return false, err
 	}
-	who, err := operators.Find(ctx, tx, run.Actor)
+	why, err := r.against(ctx, tx, run)
 	if err != nil {
 		return false, err
 	}
-	if !who.May(run.Actor, run.Kind.Role()) {
-		return false, stop(ctx, tx, id, operators.ErrNoLonger.Error(), now)
+	if why != nil {
+		return false, stop(ctx, tx, id, why.Error(), now)
 	}
 	return true, nil
+}
+
+// against gives what stops a run that is under way, or nil: whoever started it may not do this any more; or it takes
+// two, and nobody who is the second, and still may, has had it go on. It is so also if a process of before has started
+// it, or the limit was higher then. err is the database's.
+func (r *Runs) against(ctx context.Context, tx *sqldb.Tx, run *Run) (why, err error) {
+	second := run.wentOnBy()
+	who, err := operators.Find(ctx, tx, run.Actor, second)
+	switch {
+	case err != nil:
+	case !who.May(run.Actor, run.Kind.Role()):
+		why = operators.ErrNoLonger
+	case !r.TakesTwo(run.Kind, run.Sum):
+	case second == "" || second == run.Actor:
+		why = ErrSecond
+	case !who.May(second, run.Kind.Role()) || who.Second(second, run.Actor) != nil:
+		why = errLeft
+	}
+	return why, err
 }
 
 // next takes the next row, or ends the run that has none: the first that waits, else the one that was passed by after

@@ -171,6 +171,8 @@ var sentences = compileSentences([][2]string{
 	{`it has a file only, which a second person has to confirm`, "只有上传的账单，须由第二人确认"},
 	{`it comes to more than one person may approve: somebody else of finance has to have it go on`,
 		"合计超过单人审批上限，须由另一位财务继续此任务"},
+	{`whoever had it go on is no second person any more: somebody else of finance has to have it go on`,
+		"继续此任务的人已不能作为第二人，须由另一位财务继续此任务"},
 	{`its stored bill is damaged: .+`, "已存的账单不完整，请从备份恢复当日的 bill_files 与 bill_chunks（orderd verify 会列出）"},
 	{`it was reconciled again at this moment; try once more`, "此刻正在重新对账，请重试"},
 	{`(\S+) is (new|running|waiting|failed)`, "$1 尚未完成对账（$2）"},

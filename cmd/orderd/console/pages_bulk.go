@@ -14,7 +14,6 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/order/bulk"
 	"orderd/payment"
-	"orderd/payment/operators"
 )
 
 // uiBulk is where the pages of runs stand.
@@ -254,7 +253,7 @@ type runRow struct {
 func (l lang) runRowOf(run *bulk.Run) runRow {
 	row := runRow{*run, bulkNames[run.Kind], l.filterFacts(run.Filter)}
 	// What people have written stays as it is.
-	if row.Note == operators.ErrNoLonger.Error() || row.Note == bulk.ErrSecond.Error() {
+	if slices.Contains(bulk.Notes(), row.Note) {
 		row.Note = l.says(row.Note)
 	}
 	return row
