@@ -20,17 +20,18 @@ import (
 type bulkCmd struct {
 	Ask     bulkAsk     `cmd:"" help:"Ask WeChat Pay about all orders of a filter that a payment was opened for."`
 	Close   bulkClose   `cmd:"" help:"Close all unpaid orders of a filter."`
-	Approve bulkApprove `cmd:"" help:"Approve all refunds that wait for one person."`
+	Approve bulkApprove `cmd:"" help:"Approve all refunds that wait for one person; a large sum waits for a second."`
 	List    bulkList    `cmd:"" help:"List what was started, the newest first."`
 	Show    bulkShow    `cmd:"" help:"Show how far one is, and what came of each row."`
 	Stop    bulkStop    `cmd:"" help:"Stop one after the row that is being done."`
-	Resume  bulkResume  `cmd:"" help:"Have one that was stopped go on."`
+	Resume  bulkResume  `cmd:"" help:"Have one that was stopped go on; of a large sum, as the second person."`
 }
 
 // bulkStart is a verb that starts a run.
 type bulkStart struct {
 	output
 	confirm
+	person
 	Count  int64  `help:"How many they are, as --dry-run says; without it a person is asked to type it."`
 	Seen   string `help:"What stands for them all, as --dry-run says; needed with --count and --yes."`
 	ID     string `help:"A ULID for the run: the same command with it again is the same run. Default: a new one."`
@@ -88,7 +89,11 @@ func (c *bulkApprove) Run(ctx context.Context, s *settings, t *terminal) error {
 // that runs.
 func (c *bulkStart) start(ctx context.Context, s *settings, t *terminal, kind bulk.Kind, f bulk.Filter) error {
 	return withCore(ctx, s, func(co *core) error {
-		a := bulk.Ask{ID: c.ID, Kind: kind, Filter: f, Count: c.Count, Seen: c.Seen, Actor: byWhom(),
+		by, err := c.who(ctx, co, kind.Role())
+		if err != nil {
+			return err
+		}
+		a := bulk.Ask{ID: c.ID, Kind: kind, Filter: f, Count: c.Count, Seen: c.Seen, Actor: by,
 			Reason: string(c.Reason)}
 		was, err := co.bulk.Find(ctx, c.ID)
 		switch {
@@ -161,8 +166,31 @@ func (c *output) work(ctx context.Context, co *core, t *terminal, run *bulk.Run)
 	}
 	if ended.State == bulk.StateStopped {
 		screen.Printf(t.Err, "stopped: %s\n", ended.Note)
+		if co.bulk.TakesTwo(ended.Kind, ended.Sum) {
+			screen.Printf(t.Err, "%s\n", goesByAnother(ended.ID))
+		}
 	}
 	return c.show(t, console.ViewBulk(&ended), func(w io.Writer) { writeRuns(w, []bulk.Run{ended}) })
+}
+
+// goesByAnother is the second step of a run that takes two people.
+func goesByAnother(id string) string {
+	return "a second person has it go on, 'orderd bulk resume " + id + " --reason …', with a token of their own " +
+		"(--token-file)"
+}
+
+// turn stops a run, or has it go on, by whoever may start one of its kind.
+func (p person) turn(ctx context.Context, co *core, id, reason string, turn func(ctx context.Context, id, by,
+	reason string) (bulk.Run, error)) (bulk.Run, error) {
+	run, err := co.bulk.Find(ctx, id)
+	if err != nil {
+		return bulk.Run{}, err
+	}
+	by, err := p.who(ctx, co, run.Kind.Role())
+	if err != nil {
+		return bulk.Run{}, err
+	}
+	return turn(ctx, id, by, reason)
 }
 
 // typed has a person type how many there are. Without a terminal a script says it.
@@ -260,6 +288,7 @@ func (c *bulkShow) Run(ctx context.Context, s *settings, t *terminal) error {
 // bulkStop is `orderd bulk stop`.
 type bulkStop struct {
 	output
+	person
 	Of     string `arg:"" name:"run" help:"Its id."`
 	Reason reason `required:"" help:"Why; it stands with the run."`
 }
@@ -267,10 +296,7 @@ type bulkStop struct {
 // Run stops a run.
 func (c *bulkStop) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		if _, err := co.bulk.Find(ctx, c.Of); err != nil {
-			return err
-		}
-		run, err := co.bulk.Stop(ctx, c.Of, byWhom(), string(c.Reason))
+		run, err := c.turn(ctx, co, c.Of, string(c.Reason), co.bulk.Stop)
 		if err != nil {
 			return err
 		}
@@ -281,6 +307,7 @@ func (c *bulkStop) Run(ctx context.Context, s *settings, t *terminal) error {
 // bulkResume is `orderd bulk resume`.
 type bulkResume struct {
 	output
+	person
 	Of     string `arg:"" name:"run" help:"Its id."`
 	Reason reason `required:"" help:"Why; it stands with the run."`
 }
@@ -289,7 +316,7 @@ type bulkResume struct {
 // process, or a service that runs.
 func (c *bulkResume) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
-		run, err := co.bulk.Resume(ctx, c.Of, byWhom(), string(c.Reason))
+		run, err := c.turn(ctx, co, c.Of, string(c.Reason), co.bulk.Resume)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,33 @@ import (
 	"orderd/payment/wechatsim"
 )
 
+// askedBack is an order whose refund was asked for.
+type askedBack struct {
+	OrderNo     string `json:"order_no"`
+	OutTradeNo  string `json:"out_trade_no"`
+	OutRefundNo string `json:"out_refund_no"`
+}
+
+// refundAsked has a customer buy mugs, pay them and ask all of it back; key binds both.
+func refundAsked(t *testing.T, a *app, key string, quantity int) (order askedBack) {
+	t.Helper()
+	buy(t, a, "/v1/orders", key, map[string]any{"items": []any{map[string]any{"sku_id": "1001",
+		"quantity": quantity}}}, &order)
+	buy(t, a, "/v1/orders/"+order.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"}, &order)
+	if err := a.sim.Pay(order.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+		if buy(t, a, "/v1/orders/"+order.OrderNo+"/refunds", "r"+key, map[string]any{"reason": "all of it"},
+			&order) == http.StatusCreated {
+			return order
+		}
+		if time.Now().After(end) {
+			t.Fatal("never paid")
+		}
+	}
+}
+
 // The whole way of what takes two people, as an admin would go it who wants to send money alone: by accounts of his own
 // making, by another token of one person, and from the shell. None of it may move money; two people may.
 func TestTwoPeopleOverHTTPAndTheShell(t *testing.T) {
@@ -71,26 +98,7 @@ func TestTwoPeopleOverHTTPAndTheShell(t *testing.T) {
 	admin(boss, "POST", "/tokens", `{"person":"who","reason":"x"}`, 404, "NOT_FOUND")
 	laptop := admin(boss, "POST", "/tokens", `{"person":"boss","name":"laptop","reason":"x"}`, 201, `"boss:laptop"`)
 
-	var order struct {
-		OrderNo     string `json:"order_no"`
-		OutTradeNo  string `json:"out_trade_no"`
-		OutRefundNo string `json:"out_refund_no"`
-	}
-	buy(t, a, "/v1/orders", "k", map[string]any{"items": []any{map[string]any{"sku_id": "1001", "quantity": 2}}},
-		&order)
-	buy(t, a, "/v1/orders/"+order.OrderNo+"/prepay", "", map[string]any{"trade_type": "NATIVE"}, &order)
-	if err := a.sim.Pay(order.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
-		if buy(t, a, "/v1/orders/"+order.OrderNo+"/refunds", "r", map[string]any{"reason": "all of it"},
-			&order) == http.StatusCreated {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("never paid")
-		}
-	}
+	order := refundAsked(t, a, "k", 2)
 	at := "/refunds/" + order.OutRefundNo
 	reason := `{"reason":"ok"}`
 	if st := buy(t, a, "/v1/orders/"+order.OrderNo+"/refunds", "r2", map[string]any{"reason": "x", "restock": false},
@@ -170,7 +178,7 @@ func TestBothStepsAreTold(t *testing.T) {
 			t.Errorf("orderd %s --help: exit %d, and no word of the second person:\n%s%s", verb, code, out, errs)
 		}
 	}
-	if len(verbs) != 8 {
+	if len(verbs) != 9 {
 		t.Errorf("%v: the table of what takes two people is not read", verbs)
 	}
 	routes := regexp.MustCompile("`(POST /admin/v1/[^`]+)`").FindAllStringSubmatch(section, -1)
@@ -179,7 +187,7 @@ func TestBothStepsAreTold(t *testing.T) {
 			t.Errorf("there is no route %s", m[1])
 		}
 	}
-	if len(routes) != 9 {
+	if len(routes) != 11 {
 		t.Errorf("%d routes", len(routes))
 	}
 }
