@@ -15,6 +15,7 @@ import (
 
 	"github.com/xuri/excelize/v2"
 
+	"orderd/payment"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 )
@@ -208,22 +209,18 @@ func (b *browser) giveAll(t *testing.T, path string, fields [][2]string) *httpte
 	return w
 }
 
-// A workbook is shown before it is done, also to whoever has only a browser; what is written off asks for the
-// password, and what is no workbook is named.
-func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
-	d, _, x := shortDay(t)
-	b := d.browser(t, "ann", Finance)
-	want(t, b.get(uiDiffs+"/import"), 200, "试运行")
+// workbook is the work of a desk with one difference, whose cells are filled in by the ends of their titles.
+func (b *browser) workbook(t *testing.T, fill map[string]string) string {
+	t.Helper()
 	book, err := excelize.OpenReader(b.get("/admin/v1/differences/work.xlsx").Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer book.Close()
 	rows, err := book.GetRows("Work")
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(rows) != 2 {
+		t.Fatal(len(rows), err)
 	}
-	fill := map[string]string{"action": "核销 WRITE_OFF", "reason": "lost", "comment": "asked"}
 	for i, title := range rows[0] {
 		cell, _ := excelize.CoordinatesToCellName(i+1, 2)
 		for name, text := range fill {
@@ -236,6 +233,58 @@ func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
 	if err = errors.Join(err, book.Write(&filled)); err != nil {
 		t.Fatal(err)
 	}
+	return filled.String()
+}
+
+// What asks for the password by the form of one difference asks for it by a workbook too: money that is written off,
+// and money that goes back.
+func TestAWorkbookGoesAroundNoPassword(t *testing.T) {
+	d := newDesk(t)
+	d.heldMoney(t, "4200001", 500)
+	date := reconcile.Day(d.Clock.Now())
+	d.bills[date] = bill(payment.Trade{TransactionID: "4200001", OutTradeNo: "01JD4Z0000000000000000000X-01",
+		Total: 500, SuccessTime: d.Clock.Now()})
+	d.Clock.Advance(24 * time.Hour)
+	if _, err := d.books.Run(t.Context(), reconcile.RunRequest{Date: date}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.browser(t, "ann", Finance)
+	d.Clock.Advance(operators.ProvedFor + time.Minute)
+	b.get("/ui/")
+	for action, asks := range map[reconcile.Action]bool{"": false, reconcile.WriteOff: true,
+		reconcile.RefundPayment: true} {
+		fill := map[string]string{"comment": "asked"}
+		if action != "" {
+			fill["action"], fill["reason"] = string(action), "nobody's"
+		}
+		w := b.give(t, uiDiffs+"/import", map[string]string{"workbook": b.workbook(t, fill)})
+		want(t, w, 200, "将执行")
+		if strings.Contains(w.Body.String(), provePassword) != asks {
+			t.Errorf("%q: asks for the password: %t, want %t", action, !asks, asks)
+		}
+		again := html.UnescapeString(hidden(t, w.Body.String(), "again"))
+		if !asks {
+			continue
+		}
+		want(t, b.give(t, uiDiffs+"/import", map[string]string{"again": again}), 403, "不正确")
+	}
+	all, err := d.books.Differences(t.Context(), reconcile.DifferenceFilter{Date: date, Limit: 10})
+	if err != nil || len(all) != 1 || all[0].ProposedBy != "" || all[0].OursState != "held" {
+		t.Errorf("without the password: %+v, %v", all, err)
+	}
+	notes, err := d.books.Notes(t.Context(), all[0].ID)
+	if err != nil || len(notes[all[0].ID]) != 0 {
+		t.Errorf("without the password: %+v, %v", notes, err)
+	}
+}
+
+// A workbook is shown before it is done, also to whoever has only a browser; what is written off asks for the
+// password, and what is no workbook is named.
+func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
+	d, _, x := shortDay(t)
+	b := d.browser(t, "ann", Finance)
+	want(t, b.get(uiDiffs+"/import"), 200, "试运行")
+	filled := b.workbook(t, map[string]string{"action": "核销 WRITE_OFF", "reason": "lost", "comment": "asked"})
 	d.Clock.Advance(operators.ProvedFor + time.Minute)
 	notes := func() int {
 		all, err := d.books.Notes(t.Context(), x.ID)
@@ -244,7 +293,7 @@ func TestAWorkbookIsGivenBackByAForm(t *testing.T) {
 		}
 		return len(all[x.ID])
 	}
-	w := b.give(t, uiDiffs+"/import", map[string]string{"workbook": filled.String()})
+	w := b.give(t, uiDiffs+"/import", map[string]string{"workbook": filled})
 	want(t, w, 200, "将执行")
 	want(t, w, 200, provePassword)
 	again := html.UnescapeString(hidden(t, w.Body.String(), "again"))

@@ -43,7 +43,7 @@ func (c *console) bookActs() []act {
 		{name: "diff.comment", path: uiDiffs + "/:id/comment", route: "POST /admin/v1/differences/:id/comments",
 			fields: []field{{name: "text", kind: asReason, need: true, most: 500}, withKey}, show: c.differenceSubject},
 		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
-			danger: true, stepUp: c.movesMoney,
+			danger: true, stepUp: movesMoneyOf,
 			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},
 			said:   howItEnded, outcomes: []string{"ended", "proposed", "later"},
 			show: c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {
@@ -52,12 +52,16 @@ func (c *console) bookActs() []act {
 	}
 }
 
-// movesMoney reports that what is posted writes a difference off or sends its money back: the password is then asked
-// for once more.
-func (c *console) movesMoney(ctx echo.Context) (bool, error) {
+// movesMoney reports that an action writes a difference off or sends its money back: the password is then asked for
+// once more, by whatever form it is done.
+func movesMoney(a reconcile.Action) bool {
+	return a == reconcile.WriteOff || a == reconcile.RefundPayment
+}
+
+// movesMoneyOf reports that what is posted about one difference moves money.
+func movesMoneyOf(ctx echo.Context) (bool, error) {
 	form, err := readForm(ctx)
-	action := reconcile.Action(form.Get("action"))
-	return action == reconcile.WriteOff || action == reconcile.RefundPayment, err
+	return movesMoney(reconcile.Action(form.Get("action"))), err
 }
 
 // closable says why a day cannot be closed, in the language of whoever asks, "" when it can: by the rule that closes

@@ -28,7 +28,7 @@ func (c *console) fileForms() []route {
 type importView struct {
 	Done    *reconcile.Imported // nil before a file was given
 	File    string              // in base64, to be done; "" where nothing is left to do
-	Prove   bool                // the password is asked for: something is written off
+	Prove   bool                // the password is asked for: something moves money
 	Problem string
 	Counts  []importCount
 }
@@ -165,7 +165,7 @@ func (c *console) importPosted(ctx echo.Context) error {
 		return c.importRefused(ctx, err)
 	}
 	status := http.StatusOK
-	v := importView{Done: &dry, Prove: writesOffAny(&dry) && !sessionOf(ctx).Proved(c.Now())}
+	v := importView{Done: &dry, Prove: movesAny(&dry) && !sessionOf(ctx).Proved(c.Now())}
 	if f.apply && v.Prove {
 		if err := c.Logins.Prove(ctx.Request().Context(), sessionOf(ctx), f.password); err != nil {
 			if status, v.Problem, err = c.refused(ctx, err); err != nil {
@@ -230,11 +230,11 @@ func (c *console) importRefused(ctx echo.Context, err error) error {
 	return ctx.HTMLBlob(http.StatusUnprocessableEntity, body)
 }
 
-// writesOffAny reports that something would be written off.
-func writesOffAny(dry *reconcile.Imported) bool {
+// movesAny reports that something in a file would move money.
+func movesAny(dry *reconcile.Imported) bool {
 	return slices.ContainsFunc(dry.Rows, func(r reconcile.ImportRow) bool {
 		return slices.ContainsFunc(r.Steps, func(s reconcile.ImportStep) bool {
-			return s.What == reconcile.NoteAct && s.Word == string(reconcile.WriteOff) &&
+			return s.What == reconcile.NoteAct && movesMoney(reconcile.Action(s.Word)) &&
 				s.Outcome == reconcile.OutcomePlanned
 		})
 	})

@@ -1531,7 +1531,7 @@ var words = map[string][2]string{
 	"import.done":     {"已执行：", "Done."},
 	"import.idle":     {"未填 %d 行", "%d rows wish nothing"},
 	"import.apply":    {"确认执行", "Do it"},
-	"import.prove":    {"其中有核销，请再输入密码", "Something is written off: your password once more"},
+	"import.prove":    {"其中有核销或退款，请再输入密码", "Money is written off or goes back: your password once more"},
 	"import.row":      {"行", "Row"},
 	"import.file":     {"选择文件", "Choose a file"},
 	"import.workbook": {"工作簿（.xlsx，4 MB 以内，2000 行以内）", "Workbook (.xlsx, up to 4 MB and 2,000 rows)"},
