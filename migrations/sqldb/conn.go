@@ -138,6 +138,8 @@ const startTransaction = "START TRANSACTION"
 // writes fail there.
 type ledConn struct {
 	fullConn
+	of     *connector
+	host   int       // of the connector's
 	looked time.Time // when the server took writes
 }
 
@@ -149,12 +151,28 @@ func (c *ledConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 // ResetSession looks at the server before the connection is used again, at most once
 // in lookAgain. driver.ErrBadConn makes database/sql take another one.
 func (c *ledConn) ResetSession(ctx context.Context) error {
-	if err := c.fullConn.ResetSession(ctx); err != nil || time.Since(c.looked) < lookAgain {
+	switch err := c.fullConn.ResetSession(ctx); {
+	case err != nil:
 		return err
+	case c.looked.UnixNano() < c.of.still.Load():
+		return driver.ErrBadConn
+	case time.Since(c.looked) < lookAgain:
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	bounded, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return c.look(ctx)
+	err := c.look(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		c.leaves()
+	}
+	return err
+}
+
+// leaves says that the server stands still: the pool's other connections, which would wait for it
+// one after the other, are left without a look, and the search begins at the next host.
+func (c *ledConn) leaves() {
+	c.of.still.Store(time.Now().UnixNano())
+	c.of.at.CompareAndSwap(int64(c.host), int64((c.host+1)%len(c.of.hosts)))
 }
 
 // look asks the server whether it takes writes: driver.ErrBadConn when it does not, or

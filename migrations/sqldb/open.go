@@ -30,7 +30,8 @@ const (
 
 // Limits of a connection.
 const (
-	// dialTimeout bounds one connect: a database that does not answer in a second is away.
+	// dialTimeout bounds one connect, and one look: a database that does not answer in a second is away. Both
+	// together are less than a request's budget.
 	dialTimeout = time.Second
 	// ioTimeout bounds one round trip inside a transaction, COMMIT above all:
 	// database/sql gives COMMIT no context, so only the socket can end a stall.
@@ -442,6 +443,7 @@ func mysqlPool(cfg *mysql.Config, as role) (*sql.DB, driver.Connector, error) {
 type connector struct {
 	hosts []driver.Connector
 	at    atomic.Int64 // the host that served last, at which the next search begins
+	still atomic.Int64 // when a server did not answer any more, in ns: see ledConn.leaves
 	as    role
 }
 
@@ -469,12 +471,12 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	first := int(c.at.Load())
 	for i := range c.hosts {
 		n := (first + i) % len(c.hosts)
-		conn, err := c.to(ctx, n)
+		conn, leads, err := c.try(ctx, n)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
 			continue
-		case c.as != follows && ledOf(conn).look(ctx) != nil:
+		case !leads:
 			if kept == nil {
 				kept = conn
 			} else {
@@ -494,6 +496,26 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
+// try makes a connection to one host of several, and asks whether it takes writes. The kernel of a
+// host whose server stands still takes the connection, and nobody greets: what the driver bounds is
+// the dial, and dialTimeout is for all of it.
+func (c *connector) try(ctx context.Context, host int) (conn driver.Conn, leads bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err = c.to(ctx, host)
+	if err == nil && (c.as == follows || ledOf(conn).look(ctx) == nil) {
+		return conn, true, nil
+	}
+	if ctx.Err() != nil { // and the caller's own end, which database/sql sees for itself
+		err = fmt.Errorf("%w: the host took a connection and did not answer in %s", mysql.ErrInvalidConn, dialTimeout)
+		if conn != nil {
+			err = errors.Join(err, conn.Close())
+		}
+		return nil, false, err
+	}
+	return conn, false, err
+}
+
 // to makes a connection to one host.
 func (c *connector) to(ctx context.Context, host int) (driver.Conn, error) {
 	conn, err := c.hosts[host].Connect(ctx)
@@ -507,7 +529,7 @@ func (c *connector) to(ctx context.Context, host int) (driver.Conn, error) {
 	if c.as == follows {
 		return conn, nil
 	}
-	at := &ledConn{fullConn: conn.(fullConn), looked: time.Now()}
+	at := &ledConn{fullConn: conn.(fullConn), of: c, host: host, looked: time.Now()}
 	if c.as == reads {
 		return at, nil
 	}
