@@ -370,6 +370,9 @@ func openFollower(dsn string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(hostsOf(cfg)) > 1 {
+		return nil, fmt.Errorf("%w: a replica is one server, since it is measured: name one host", ErrDSN)
+	}
 	pool, _, err := mysqlPool(cfg, follows)
 	return pool, err
 }

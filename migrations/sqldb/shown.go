@@ -185,7 +185,7 @@ type replica struct {
 	known bool   // it is a copy of the database
 
 	asOf atomic.Pointer[time.Time] // it has everything of before
-	away atomic.Bool               // it failed since the last look
+	away atomic.Bool               // it failed since the last look, or at it
 	err  atomic.Pointer[error]
 }
 
@@ -231,8 +231,10 @@ func (r *replica) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
 	err := r.measure(ctx)
-	if err == nil || errors.Is(err, ErrBehind) { // it answered
-		r.away.Store(false)
+	r.away.Store(err != nil && !errors.Is(err, ErrBehind))
+	if !r.known { // what was measured may be of another
+		r.asOf.Store(nil)
+		r.marks = nil
 	}
 	r.err.Store(&err)
 }
@@ -242,13 +244,15 @@ var (
 	ErrNoGTIDs = errors.New("the primary's log has no GTIDs, by which a replica is measured")
 	ErrNoCopy  = errors.New("it is no copy of the database")
 	ErrBehind  = errors.New("it has not come to where the primary is yet")
+	// errAstray: the log of a primary that died led further than that of the one that follows it.
+	errAstray = fmt.Errorf("%w: it has what the primary has not", ErrNoCopy)
 )
 
 // measure is one look. What the primary had at a time, the replica has when it has come to
 // the place that was asked for after that time.
 func (r *replica) measure(ctx context.Context) error {
 	at := time.Now()
-	place, subset, err := r.of.place(ctx)
+	place, maria, err := r.of.place(ctx)
 	if err != nil {
 		return fmt.Errorf("the primary: %w", err)
 	}
@@ -267,9 +271,10 @@ func (r *replica) measure(ctx context.Context) error {
 		r.marks = r.marks[:maxMarks/2]
 	}
 	r.marks = append(r.marks, mark{at, place})
+	reached, err := r.reach(ctx, place, maria)
 	has := func(m mark) (there bool) {
 		if err == nil {
-			err = r.pool.QueryRowContext(ctx, subset, m.place).Scan(&there)
+			there, err = reached(m.place)
 		}
 		return there
 	}
@@ -284,8 +289,8 @@ func (r *replica) measure(ctx context.Context) error {
 	case done == 0:
 		return ErrBehind
 	}
-	as := r.marks[done-1].at
-	r.asOf.Store(&as)
+	at = r.marks[done-1].at
+	r.asOf.Store(&at)
 	r.marks = slices.Delete(r.marks, 0, done)
 	if len(r.marks) > 0 {
 		return ErrBehind
@@ -315,19 +320,45 @@ func (r *replica) isCopy(ctx context.Context) error {
 // mysqlNoVariable is a system variable that a server does not have.
 const mysqlNoVariable = 1193
 
-// place gives where a server that leads is in its log, and the statement that asks a
-// replica whether it has come there, 1 for yes. MariaDB's GTIDs and MySQL's are two things
-// (mariadb.com/kb/en/gtid, dev.mysql.com/doc/refman/8.4/en/gtid-functions.html).
-func (db *DB) place(ctx context.Context) (place, there string, err error) {
+// place gives where a server that leads is in its log, "" when it writes none or its changes have no
+// GTIDs: then what it has from before, as a replica, stands still. MariaDB's GTIDs and MySQL's are two
+// things (mariadb.com/kb/en/gtid, dev.mysql.com/doc/refman/8.4/en/gtid-functions.html).
+func (db *DB) place(ctx context.Context) (place string, maria bool, err error) {
 	ask := func(query string) error {
 		return db.Decide(ctx, func(ctx context.Context, tx *Tx) error {
 			return tx.QueryRowContext(ctx, query).Scan(&place)
 		})
 	}
-	err = ask("SELECT @@GLOBAL.gtid_current_pos")
+	err = ask("SELECT IF(@@GLOBAL.log_bin, @@GLOBAL.gtid_current_pos, '')")
 	if my := new(mysql.MySQLError); errors.As(err, &my) && my.Number == mysqlNoVariable {
-		err = ask("SELECT @@GLOBAL.gtid_executed")
-		return place, "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)", err
+		err = ask("SELECT IF(@@GLOBAL.log_bin AND @@GLOBAL.gtid_mode = 'ON', @@GLOBAL.gtid_executed, '')")
+		return place, false, err
 	}
-	return place, "SELECT MASTER_GTID_WAIT(?, 0) = 0", err
+	return place, true, err
+}
+
+// reach gives what says of a place of the primary's whether the replica has come there; newest is
+// the one of a moment ago. MySQL's GTIDs name the server that wrote. MariaDB's are numbers that the
+// replica of a primary which died may have of that one: see gtids.
+func (r *replica) reach(ctx context.Context, newest string, maria bool) (has func(string) (bool, error), err error) {
+	if !maria {
+		return func(place string) (there bool, err error) {
+			err = r.pool.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)", place).Scan(&there)
+			return there, err
+		}, nil
+	}
+	var at string
+	if err := r.pool.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_slave_pos").Scan(&at); err != nil {
+		return nil, err
+	}
+	is := gtidsOf(at)
+	if is.beyond(gtidsOf(newest)) { // by what was written since, or by what this primary does not have
+		if newest, _, err = r.of.place(ctx); err != nil {
+			return nil, fmt.Errorf("the primary: %w", err)
+		}
+		if is.beyond(gtidsOf(newest)) {
+			return nil, errAstray
+		}
+	}
+	return func(place string) (bool, error) { return is.has(gtidsOf(place)), nil }, nil
 }

@@ -3,6 +3,7 @@ package sqldb_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"orderd/migrations"
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/migrations/sqldb/sqldbtest/servers"
 )
 
 // served gives the number of the server that answers what is shown.
@@ -115,11 +117,80 @@ func TestReplicaShowsWithinItsBound(t *testing.T) {
 	if l, _ := stranger.Lag(); err != nil || !errors.Is(l.Err, sqldb.ErrNoCopy) || served(t, stranger) != 1 {
 		t.Errorf("another database shows: %+v, %v", l, err)
 	}
+	goAstray(t, primary, replica)
+	servedBy(t, db, 1) // its bound is a minute, in which it was fresh
+	if l, _ := db.Lag(); !errors.Is(l.Err, sqldb.ErrNoCopy) {
+		t.Errorf("it has what the primary has not: %+v", l)
+	}
+	for range 3 { // the primary comes to the same numbers, and beyond
+		put(t, db, fmt.Sprint("pot ", time.Now().UnixNano()), 1)
+	}
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		l, _ := db.Lag()
+		if l.Fresh || time.Since(begin) > 30*time.Second {
+			t.Fatalf("numbers of another server count: %+v", l)
+		}
+		if errors.Is(l.Err, sqldb.ErrBehind) {
+			break
+		}
+	}
 	replica.Kill()
 	for range 5 { // at once, each without an error
 		if n := shownMugs(t, db, "cup"); n != 1 || served(t, db) != 1 {
 			t.Error("the replica is dead, and the primary does not show")
 		}
+	}
+}
+
+// goAstray gives a replica the place of one whose primary has died, and whose log led one change further than that of
+// the server that writes now.
+func goAstray(t *testing.T, primary, replica *servers.MariaDB) {
+	t.Helper()
+	var at string
+	err := sqldbtest.Open(t, primary.DSN("shop")).QueryRowContext(t.Context(), "SELECT @@GLOBAL.gtid_current_pos").
+		Scan(&at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number int
+	if _, err := fmt.Sscanf(at, "0-1-%d", &number); err != nil {
+		t.Fatal(at, err)
+	}
+	for _, s := range []string{"STOP SLAVE", fmt.Sprintf("SET GLOBAL gtid_slave_pos = '0-7-%d'", number+1)} {
+		if err := replica.Exec(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A primary that writes no log has the place that it had as a replica for ever: nobody is measured by it.
+func TestNoReplicaIsMeasuredWithoutALog(t *testing.T) {
+	dsn := sqldbtest.MariaDBDSN(t)
+	db := sqldbtest.Open(t, dsn)
+	set := func(place string) {
+		t.Helper()
+		if _, err := db.Pool().ExecContext(context.WithoutCancel(t.Context()),
+			"SET GLOBAL gtid_slave_pos = '"+place+"'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("0-9-5")
+	t.Cleanup(func() { set("") })
+	other := sqldbtest.Open(t, dsn) // closed first
+	if err := other.ShowFrom(t.Context(), dsn, "SELECT DATABASE()", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if l, _ := other.Lag(); l.Fresh || !errors.Is(l.Err, sqldb.ErrNoGTIDs) {
+		t.Errorf("%+v", l)
+	}
+}
+
+// Of several hosts one would be measured and another one read.
+func TestReplicaIsOneServer(t *testing.T) {
+	db := sqldbtest.MariaDB(t)
+	err := db.ShowFrom(t.Context(), "mysql:reader@tcp(a:3306,b:3306)/shop", "SELECT 1", time.Minute)
+	if !errors.Is(err, sqldb.ErrDSN) {
+		t.Error(err)
 	}
 }
 
