@@ -14,6 +14,9 @@ var ConnectError = connectError
 // Follows is what a server says that has no variable for it.
 func (db *DB) Follows(ctx context.Context) (following, known bool, err error) { return db.follows(ctx) }
 
+// ErrReads is what a write or a lock meets in a transaction that only reads.
+var ErrReads = errReads
+
 // GTIDsHave and GTIDsBeyond compare two places in MariaDB's logs.
 func GTIDsHave(is, place string) bool   { return gtidsOf(is).has(gtidsOf(place)) }
 func GTIDsBeyond(is, place string) bool { return gtidsOf(is).beyond(gtidsOf(place)) }

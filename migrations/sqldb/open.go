@@ -166,7 +166,7 @@ func (db *DB) Close() error {
 	return errors.Join(err, db.write.Close(), db.read.Close())
 }
 
-// Ping asks the database for a sign of life, through both pools.
+// Ping asks for a sign of life where what is shown is read; Writable asks where it is written.
 func (db *DB) Ping(ctx context.Context) error {
 	if err := db.show.PingContext(ctx); err != nil {
 		return unavailable(err)

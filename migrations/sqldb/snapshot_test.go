@@ -3,6 +3,7 @@ package sqldb_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"testing"
 
 	"orderd/migrations/sqldb"
@@ -19,14 +20,20 @@ func TestWhatOnlyReadsWritesNothing(t *testing.T) {
 		lock := func(ctx context.Context, tx *sqldb.Tx) error {
 			return sqldb.Each(ctx, tx, "SELECT sku_id FROM skus FOR UPDATE", nil, func(*sql.Rows) error { return nil })
 		}
+		lockOne := func(ctx context.Context, tx *sqldb.Tx) error {
+			return tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM skus WHERE sku_id = ? FOR UPDATE", "mug").Scan(new(int))
+		}
 		for name, run := range map[string]func(context.Context, func(context.Context, *sqldb.Tx) error) error{
 			"snapshot": db.Snapshot, "decide": db.Decide,
 		} {
 			if err := run(t.Context(), write); err == nil {
 				t.Errorf("%s: written", name)
 			}
-			if err := run(t.Context(), lock); err == nil {
-				t.Errorf("%s: locked", name)
+			if err := run(t.Context(), lock); !errors.Is(err, sqldb.ErrReads) {
+				t.Errorf("%s: locked: %v", name, err)
+			}
+			if err := run(t.Context(), lockOne); !errors.Is(err, sqldb.ErrReads) {
+				t.Errorf("%s: locked one row: %v", name, err)
 			}
 		}
 		var n int

@@ -41,10 +41,11 @@ func (db *DB) TiDB() bool { return db.tidb }
 // TiDB is DB.TiDB, in a transaction that may write.
 func (tx *Tx) TiDB() bool { return tx.db != nil && tx.db.tidb }
 
-// isTiDB asks the server of a pool.
-func isTiDB(ctx context.Context, pool *sql.DB) (bool, error) {
-	mode, err := variable(ctx, pool, tidbVariable)
-	return mode != "", err
+// isTiDB asks the server of a pool. That it has the variable tells, whatever its value: behind a
+// proxy that swallows what is pinned, that can be empty.
+func isTiDB(ctx context.Context, pool *sql.DB) (found bool, err error) {
+	err = Each(ctx, pool, tidbVariable, nil, func(*sql.Rows) error { found = true; return nil })
+	return found, err
 }
 
 // KeepsChecks is ErrChecksOff where a table that is made now would lack its CHECKs.

@@ -45,6 +45,13 @@ func TestTransactionsOfTiDBArePessimistic(t *testing.T) {
 	}
 }
 
+// A proxy that swallows what is pinned may leave the variable empty: the server is TiDB all the same.
+func TestTiDBIsKnownByTheVariableAlone(t *testing.T) {
+	if db := asTiDB(t, "LIKE 'version'", "LIKE 'init_connect'"); !db.TiDB() {
+		t.Error("a variable without a value is none")
+	}
+}
+
 // The clock of one tidb-server is not the cluster's: a transaction's own time is, and there is none outside of one.
 func TestClockOfTiDBIsTheClusters(t *testing.T) {
 	db := asTiDB(t)

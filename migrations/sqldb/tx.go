@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -98,7 +99,7 @@ func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.R
 
 // QueryContext runs a statement that returns rows.
 func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if tx.reads && strings.HasSuffix(query, forUpdate) {
+	if tx.locks(query) {
 		return nil, errReads
 	}
 	if err := tx.begin(ctx, query); err != nil {
@@ -107,8 +108,21 @@ func (tx *Tx) QueryContext(ctx context.Context, query string, args ...any) (*sql
 	return tx.tx.QueryContext(ctx, tx.text(query), args...)
 }
 
+// locks reports that a statement locks in a transaction that only reads.
+func (tx *Tx) locks(query string) bool { return tx.reads && strings.HasSuffix(query, forUpdate) }
+
+// refusal is an argument that no statement is sent with: a sql.Row with an error of ours is not made
+// in another way.
+type refusal struct{}
+
+// Value refuses.
+func (refusal) Value() (driver.Value, error) { return nil, errReads }
+
 // QueryRowContext runs a statement that returns at most one row.
 func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if tx.locks(query) {
+		return tx.tx.QueryRowContext(ctx, query, refusal{})
+	}
 	if err := tx.begin(ctx, query); err != nil { // whatever it is, the query meets it too
 		return tx.tx.QueryRowContext(ctx, query, args...)
 	}
