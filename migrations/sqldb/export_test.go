@@ -14,6 +14,15 @@ var ConnectError = connectError
 // Follows is what a server says that has no variable for it.
 func (db *DB) Follows(ctx context.Context) (following, known bool, err error) { return db.follows(ctx) }
 
+// Hosts are those of a DSN.
+func Hosts(dsn string) ([]string, error) {
+	cfg, err := mysqlConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return hostsOf(cfg), nil
+}
+
 // ErrReads is what a write or a lock meets in a transaction that only reads.
 var ErrReads = errReads
 

@@ -406,6 +406,8 @@ func hostsOf(cfg *mysql.Config) []string {
 	list := strings.TrimPrefix(strings.TrimSuffix(cfg.Addr, "]:"+usualPort), "[")
 	hosts := strings.Split(list, ",")
 	for i, host := range hosts {
+		host = strings.TrimSpace(host)
+		hosts[i] = host
 		if _, _, err := net.SplitHostPort(host); err != nil {
 			hosts[i] = net.JoinHostPort(strings.Trim(host, "[]"), usualPort)
 		}
@@ -426,7 +428,7 @@ func mysqlPool(cfg *mysql.Config, as role) (*sql.DB, driver.Connector, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: mysql: %w", ErrDSN, err)
 		}
-		connect.hosts = append(connect.hosts, c)
+		connect.hosts, connect.names = append(connect.hosts, c), append(connect.names, host)
 	}
 	pool := sql.OpenDB(connect)
 	pool.SetMaxOpenConns(defaultConns)
@@ -445,6 +447,7 @@ func mysqlPool(cfg *mysql.Config, as role) (*sql.DB, driver.Connector, error) {
 // READ would deadlock with inserts. Connections that write become a writeConn.
 type connector struct {
 	hosts []driver.Connector
+	names []string     // of the hosts, each with its port
 	at    atomic.Int64 // the host that served last, at which the next search begins
 	still atomic.Int64 // when a server did not answer any more, in ns: see ledConn.leaves
 	as    role

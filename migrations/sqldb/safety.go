@@ -92,6 +92,9 @@ WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
 		}
 	}
 	found := append(judge(v), judgeReplicas(v)...)
+	if several := db.hosts(ctx); several != nil {
+		found = append(found, judgeHosts(several, db.tidb || v["wsrep_on"] == "ON"))
+	}
 	session, err := db.session(ctx)
 	if err != nil {
 		return nil, err
@@ -216,6 +219,37 @@ func judgeReplicas(v map[string]string) []Finding {
 		f.Fix = fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout = %d", semiSyncPatience)
 	}
 	return []Finding{role, f}
+}
+
+// judgeHosts says how the hosts of the DSN are: a fail-over is to find the next one. allWrite: they
+// are of one cluster, each of whose servers takes writes.
+func judgeHosts(hosts []hostState, allWrite bool) Finding {
+	f := Finding{ID: "mysql.hosts", Level: LevelOK}
+	var each []string
+	writers := map[string]bool{}
+	for _, h := range hosts {
+		state := "read-only"
+		switch {
+		case h.err != nil:
+			f.Level, state = LevelWarn, "unreachable"
+			if Classify(h.err) == ClassRefused {
+				state = "refused"
+			}
+		case h.writes:
+			writers[h.server], state = true, "writable"
+		}
+		each = append(each, h.name+"="+state)
+	}
+	f.Found = strings.Join(each, " ")
+	switch {
+	case len(writers) > 1 && !allWrite:
+		f.Level, f.Why = LevelFail, "two servers take writes: each gets orders that the other one lacks"
+		f.Fix = "SET GLOBAL read_only = ON where the primary is not"
+	case f.Level == LevelWarn:
+		f.Why = "nothing fails over to a host that is not there, or lets orderd in no more"
+		f.Fix = "start it, give orderd's user its rights there, or take it out of ORDERD_DSN"
+	}
+	return f
 }
 
 // session reads what a connection has been given beside the server's own settings: a proxy
