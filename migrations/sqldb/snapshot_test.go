@@ -21,7 +21,8 @@ func TestWhatOnlyReadsWritesNothing(t *testing.T) {
 			return sqldb.Each(ctx, tx, "SELECT sku_id FROM skus FOR UPDATE", nil, func(*sql.Rows) error { return nil })
 		}
 		lockOne := func(ctx context.Context, tx *sqldb.Tx) error {
-			return tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM skus WHERE sku_id = ? FOR UPDATE", "mug").Scan(new(int))
+			const count = "SELECT COUNT(*) FROM skus WHERE sku_id = ? FOR UPDATE"
+			return tx.QueryRowContext(ctx, count, "mug").Scan(new(int))
 		}
 		for name, run := range map[string]func(context.Context, func(context.Context, *sqldb.Tx) error) error{
 			"snapshot": db.Snapshot, "decide": db.Decide,

@@ -93,8 +93,8 @@ var commitAtOnce = []Edit{
 }
 
 // staysBehind takes away that connections leave a server that does not lead any more.
-var staysBehind = Edit{"migrations/sqldb/conn.go", "err != nil || time.Since(c.looked) < lookAgain {",
-	"err != nil || time.Since(c.looked) >= 0 {"}
+var staysBehind = Edit{"migrations/sqldb/conn.go", "	case time.Since(c.looked) < lookAgain:\n",
+	"	case time.Since(c.looked) >= 0:\n"}
 
 // Mutants are the mistakes.
 var Mutants = slices.Concat(shopMutants, gateMutants, redisMutants, queueMutants)
