@@ -128,23 +128,23 @@ const refunds = async (width, script) => {
 // 财务: the day's differences, the money that fits no order, and the close of a day.
 const books = async (width, script, n) => {
   const [fin, hua] = [await somebody("fin", "finance", width, script), await somebody("hua", "finance", width, script)];
-  const resolve = async (one, row) => {
+  const resolve = async (one, row, told) => {
     await one.click("main a[href^='/ui/differences']");
     await one.click(row);
     await one.click("a[data-act='diff.resolve']");
     await one.fill("reason", "已与银行核实");
     await one.shot("resolve");
-    says(one, "resolving says", await one.send(), "已登记");
+    says(one, "resolving says", await one.send(), told);
   };
   await fin.go("/");
-  await fin.job("propose to write a difference off", 4, () => resolve(fin, "table.stack tbody a[href^='/ui/differences/']"));
+  await fin.job("propose to write a difference off", 4, () => resolve(fin, "table.stack tbody a[href^='/ui/differences/']", "已登记您的提议"));
   const id = new URL(fin.page.url()).pathname.split("/").pop();
   check((await fin.page.locator("a[data-act='diff.resolve']").count()) === 1, fin.says, "a proposal hides the act");
   await fin.page.locator("a[data-act='diff.resolve']").click();
   const off = fin.page.locator(`${script ? "dialog.sheet" : "main"} .why.bad`).first();
   check(chinese(await off.textContent()), fin.says, "the same person's second word is answered", await off.textContent());
   await hua.go("/");
-  await hua.job("resolve a difference", 4, () => resolve(hua, `table.stack tbody a[href='/ui/differences/${id}']`));
+  await hua.job("resolve a difference", 4, () => resolve(hua, `table.stack tbody a[href='/ui/differences/${id}']`, "差异已结束"));
   check((await admin("differences?limit=200&status=WRITTEN_OFF")).data.some((d) => d.id === id), hua.says, "two people wrote it off and it is open");
 
   // Another is given to somebody, and talked about.
