@@ -563,10 +563,10 @@ func (c *console) actRefused(ctx echo.Context, a *act, s *subject, form map[stri
 
 // formTodo says what to do about a refused form: where the API's words name parts of its answer, by words of the page.
 func (l lang) formTodo(p *orderhttp.Problem, todo string) string {
-	switch p.Code {
-	case orderhttp.CodeValidation:
+	if p.Code == orderhttp.CodeValidation {
 		return l.word("todo.correct")
-	case orderhttp.CodeReturnExceeds:
+	}
+	if p.Code == orderhttp.CodeReturnExceeds {
 		var left []string
 		for _, item := range p.Items {
 			if item.Available != nil {
