@@ -418,21 +418,23 @@ WHERE (r.reason = 'aftersale'
 GROUP BY r.out_refund_no, r.order_no, r.amount_fen
 HAVING COUNT(e.seq) <> 1
 UNION ALL
-SELECT CONCAT('event ', e.seq) AS out_refund_no, e.order_no, 0 AS amount_fen, COUNT(r.out_refund_no) AS found
-FROM order_events e
-LEFT JOIN refunds r ON r.order_no = e.order_no
-  AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
-  AND (r.sent_at > 0 OR EXISTS (
-    SELECT 1
-    FROM order_events f
-    WHERE f.order_no = e.order_no
-      AND f.seq > e.seq
-      AND f.event = 'repair.refund_owed'
-      AND INSTR(f.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0))
-WHERE e.event = 'refund.sent'
-  /*and order e.order_no*/
-GROUP BY e.order_no, e.seq
-HAVING COUNT(r.out_refund_no) <> 1
+SELECT CONCAT('event ', seq) AS out_refund_no, order_no, 0 AS amount_fen, found
+FROM (
+  SELECT e.order_no, e.seq, (SELECT COUNT(*)
+    FROM refunds r
+    WHERE r.order_no = e.order_no
+      AND INSTR(e.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0
+      AND (r.sent_at > 0 OR EXISTS (
+        SELECT 1
+        FROM order_events f
+        WHERE f.order_no = r.order_no
+          AND f.seq > e.seq
+          AND f.event = 'repair.refund_owed'
+          AND INSTR(f.detail, CONCAT('"out_refund_no":"', r.out_refund_no, '"')) > 0))) AS found
+  FROM order_events e
+  WHERE e.event = 'refund.sent'
+    /*and order e.order_no*/) sent
+WHERE found <> 1
 UNION ALL
 SELECT r.out_refund_no, r.order_no, r.amount_fen, 0 AS found
 FROM refunds r
