@@ -78,8 +78,10 @@ func TestSettingsThatWeChatPayRefuses(t *testing.T) {
 		{"ended before", func(s *settings) { s.OperatorTokenLife = -time.Hour }, "ORDERD_OPERATOR_TOKEN_LIFE"},
 		{"no wrong token at all", func(s *settings) { s.WrongTokens = -1 }, "ORDERD_WRONG_TOKENS"},
 		{"more than anybody sends", func(s *settings) { s.WrongTokens = maxWrongTokens + 1 }, "ORDERD_WRONG_TOKENS"},
+		{"a replica that is never near enough", func(s *settings) { s.ReadLag = 0 }, "ORDERD_READ_LAG"},
 	} {
 		s := settings{MchID: "1900000001", PayWithin: 30 * time.Minute, PayLeast: time.Minute, PayMost: day,
+			ReadLag:    time.Second,
 			CloseGrace: 20 * time.Second, SweepEvery: time.Second, CloseRate: 1, AskEvery: time.Minute, Pace: 1,
 			origins: map[string]string{}}
 		tt.set(&s)
