@@ -10,7 +10,6 @@ import (
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
-	"orderd/migrations/sqldb/sqldbtest/servers"
 )
 
 // tidbSays is what a TiDB cluster answers when it is busy, moving, or has met a hot row; the texts are those of its
@@ -37,20 +36,7 @@ var tidbSays = []struct {
 // behindProxy is a database that answers what the test wants.
 func behindProxy(t *testing.T) (*sqldb.DB, *faultproxy.Proxy) {
 	t.Helper()
-	dsn := sqldbtest.MariaDBServer(t)
-	if err := dsn.Create(t.Context(), "shop"); err != nil {
-		t.Fatal(err)
-	}
-	return proxied(t, dsn)
-}
-
-func proxied(t *testing.T, server *servers.MariaDB) (*sqldb.DB, *faultproxy.Proxy) {
-	t.Helper()
-	proxy, err := faultproxy.NewMySQL(server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
+	server, proxy := shopBehind(t)
 	return sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop")), proxy
 }
 

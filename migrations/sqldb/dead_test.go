@@ -13,8 +13,8 @@ import (
 	"orderd/migrations/sqldb/sqldbtest/servers"
 )
 
-// behind opens a database of a server twice: as it is, and through a proxy.
-func behind(t *testing.T) (*servers.MariaDB, *faultproxy.Proxy, *sqldb.DB, *sqldb.DB) {
+// shopBehind starts a server with an empty database shop, and a proxy before it.
+func shopBehind(t *testing.T) (*servers.MariaDB, *faultproxy.Proxy) {
 	t.Helper()
 	server := sqldbtest.MariaDBServer(t)
 	if err := server.Create(t.Context(), "shop"); err != nil {
@@ -25,6 +25,13 @@ func behind(t *testing.T) (*servers.MariaDB, *faultproxy.Proxy, *sqldb.DB, *sqld
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
+	return server, proxy
+}
+
+// behind opens a database of a server twice: as it is, and through a proxy.
+func behind(t *testing.T) (*servers.MariaDB, *faultproxy.Proxy, *sqldb.DB, *sqldb.DB) {
+	t.Helper()
+	server, proxy := shopBehind(t)
 	direct := sqldbtest.Open(t, server.TCPDSN(server.Addr, "shop"))
 	far, err := sqldb.Open(t.Context(), server.TCPDSN(proxy.Addr(), "shop"))
 	if err != nil {

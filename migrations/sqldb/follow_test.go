@@ -140,16 +140,7 @@ func begun(t *testing.T, db *sqldb.DB) (n int) {
 // A repeat of a transaction whose COMMIT had no answer must be told so: it may find its own work, and must not take it
 // for somebody else's. A repeat after a deadlock finds none.
 func TestRepeatKnowsThatItMayBeDone(t *testing.T) {
-	server := sqldbtest.MariaDBServer(t)
-	if err := server.Create(t.Context(), "shop"); err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := faultproxy.NewMySQL(server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
-	db := sqldbtest.Open(t, server.TCPDSN(proxy.Addr(), "shop"))
+	db, proxy := behindProxy(t)
 	put(t, db, "mug", 10)
 	runs := func(first error) (told []bool) {
 		if err := db.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {

@@ -6,22 +6,13 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
-	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/migrations/sqldb/sqldbtest/faultproxy"
 )
 
 // frozenFirst opens a database by two hosts, of which the first is a proxy before the second.
 func frozenFirst(t *testing.T) (*faultproxy.Proxy, string) {
 	t.Helper()
-	server := sqldbtest.MariaDBServer(t)
-	if err := server.Create(t.Context(), "shop"); err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := faultproxy.NewMySQL(server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(proxy.Close)
+	server, proxy := shopBehind(t)
 	return proxy, server.TCPDSN(proxy.Addr()+","+server.Addr, "shop")
 }
 

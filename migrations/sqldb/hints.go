@@ -55,12 +55,8 @@ const adviseHints = "nothing is lost: orderd goes on without inventory hints, un
 // hasHints reports that the server of a pool has them. A server that does not answer the
 // question has none: without them everything is as correct.
 func hasHints(ctx context.Context, pool *sql.DB) bool {
-	rows, err := pool.QueryContext(ctx, hintVariables)
-	if err != nil {
-		return false
-	}
-	defer rows.Close()
-	return rows.Next() && rows.Err() == nil
+	found, err := finds(ctx, pool, hintVariables)
+	return err == nil && found
 }
 
 // HasHints reports that the last UPDATE of a transaction may carry inventory hints: the

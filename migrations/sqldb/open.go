@@ -417,10 +417,10 @@ func hostsOf(cfg *mysql.Config) []string {
 
 // mysqlPool makes a pool of connections for something.
 func mysqlPool(cfg *mysql.Config, as role) (*sql.DB, driver.Connector, error) {
-	connect := &connector{as: as}
-	for _, host := range hostsOf(cfg) {
+	connect, hosts := &connector{as: as}, hostsOf(cfg)
+	for _, host := range hosts {
 		one := cfg.Clone()
-		if one.Addr = host; len(hostsOf(cfg)) > 1 && one.TLS != nil { // the driver took the list for its name
+		if one.Addr = host; len(hosts) > 1 && one.TLS != nil { // the driver took the list for its name
 			one.TLS = one.TLS.Clone()
 			one.TLS.ServerName, _, _ = net.SplitHostPort(host)
 		}

@@ -66,19 +66,7 @@ WHERE Variable_name IN ('version', 'innodb_flush_log_at_trx_commit', 'log_bin', 
 WHERE Variable_name IN ('Slave_running', 'Slaves_running', 'Slaves_connected')
   OR Variable_name IN ('Rpl_semi_sync_master_clients', 'Rpl_semi_sync_source_clients')
   OR Variable_name IN ('Rpl_semi_sync_master_status', 'Rpl_semi_sync_source_status')`} {
-		err := Each(ctx, db, query, nil, func(rows *sql.Rows) error {
-			var name, value string
-			err := rows.Scan(&name, &value)
-			// MySQL calls a source and a replica what MariaDB calls a master and a slave.
-			name = strings.ToLower(name)
-			for _, of := range [][2]string{{"semi_sync_source", "semi_sync_master"}, {"_no_replica", "_no_slave"},
-				{"_for_replica_count", "_for_slave_count"}} {
-				name = strings.Replace(name, of[0], of[1], 1)
-			}
-			v[name] = value
-			return err
-		})
-		if err != nil {
+		if err := db.settings(ctx, query, v); err != nil {
 			return nil, fmt.Errorf("read the server's settings: %w", err)
 		}
 	}
@@ -258,16 +246,26 @@ func (db *DB) session(ctx context.Context) (map[string]string, error) {
 	v := map[string]string{}
 	const ask = `SHOW SESSION VARIABLES
 WHERE Variable_name IN ('time_zone', 'transaction_isolation', 'tx_isolation', 'tidb_txn_mode')`
-	err := Each(ctx, db, ask, nil, func(rows *sql.Rows) error {
-		var name, value string
-		err := rows.Scan(&name, &value)
-		v[strings.ToLower(name)] = value
-		return err
-	})
-	if err != nil {
+	if err := db.settings(ctx, ask, v); err != nil {
 		return nil, fmt.Errorf("read the settings of a connection: %w", err)
 	}
 	return v, nil
+}
+
+// settings reads what a SHOW gives, by MariaDB's names in small letters: MySQL calls a source and a replica what
+// MariaDB calls a master and a slave.
+func (db *DB) settings(ctx context.Context, show string, v map[string]string) error {
+	return Each(ctx, db, show, nil, func(rows *sql.Rows) error {
+		var name, value string
+		err := rows.Scan(&name, &value)
+		name = strings.ToLower(name)
+		for _, of := range [][2]string{{"semi_sync_source", "semi_sync_master"}, {"_no_replica", "_no_slave"},
+			{"_for_replica_count", "_for_slave_count"}} {
+			name = strings.Replace(name, of[0], of[1], 1)
+		}
+		v[name] = value
+		return err
+	})
 }
 
 // judgeSession says what is wrong with the settings of a connection. MariaDB's name of the

@@ -260,9 +260,10 @@ func (r *replica) measure(ctx context.Context) error {
 		return ErrNoGTIDs
 	}
 	if !r.known {
-		if err := r.isCopy(ctx); err != nil {
+		if err := r.of.CopyOf(ctx, r.pool, r.same); err != nil {
 			return err
 		}
+		r.known = true
 	}
 	if len(r.marks) == maxMarks { // so far behind, half as many tell how far
 		for i := range maxMarks / 2 {
@@ -298,22 +299,22 @@ func (r *replica) measure(ctx context.Context) error {
 	return nil
 }
 
-// isCopy asks both servers what only copies have in common.
-func (r *replica) isCopy(ctx context.Context) error {
-	var ours, theirs string
-	err := r.of.Decide(ctx, func(ctx context.Context, tx *Tx) error {
-		return tx.QueryRowContext(ctx, r.same).Scan(&ours)
+// CopyOf asks this database, where it is written, and another one for what only copies of one have in common: same is
+// a statement that gives one value, or NULL where there is none. ErrNoCopy says both values.
+func (db *DB) CopyOf(ctx context.Context, other Reader, same string) error {
+	var ours, theirs sql.NullString
+	err := db.Decide(ctx, func(ctx context.Context, tx *Tx) error {
+		return tx.QueryRowContext(ctx, same).Scan(&ours)
 	})
 	if err != nil {
 		return fmt.Errorf("the primary: %w", err)
 	}
-	if err := r.pool.QueryRowContext(ctx, r.same).Scan(&theirs); err != nil {
+	if err := other.QueryRowContext(ctx, same).Scan(&theirs); err != nil {
 		return err
 	}
-	if ours != theirs {
-		return ErrNoCopy
+	if !ours.Valid || ours != theirs {
+		return fmt.Errorf("%w: it says %q where ours says %q", ErrNoCopy, theirs.String, ours.String)
 	}
-	r.known = true
 	return nil
 }
 

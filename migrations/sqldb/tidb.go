@@ -43,8 +43,11 @@ func (tx *Tx) TiDB() bool { return tx.db != nil && tx.db.tidb }
 
 // isTiDB asks the server of a pool. That it has the variable tells, whatever its value: behind a
 // proxy that swallows what is pinned, that can be empty.
-func isTiDB(ctx context.Context, pool *sql.DB) (found bool, err error) {
-	err = Each(ctx, pool, tidbVariable, nil, func(*sql.Rows) error { found = true; return nil })
+func isTiDB(ctx context.Context, pool *sql.DB) (bool, error) { return finds(ctx, pool, tidbVariable) }
+
+// finds reports that a statement gives a row.
+func finds(ctx context.Context, pool Querier, query string) (found bool, err error) {
+	err = Each(ctx, pool, query, nil, func(*sql.Rows) error { found = true; return nil })
 	return found, err
 }
 

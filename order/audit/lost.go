@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"orderd/migrations"
@@ -70,8 +71,11 @@ const lostPage = 500
 func (a *Auditor) Against(ctx context.Context, other *sqldb.DB, progress func(table, after string)) (l Lost,
 	err error) {
 	l = Lost{[]LostOrder{}, []LostTrade{}, []LostPayment{}, []LostRefund{}}
-	if err := a.isCopy(ctx, other); err != nil {
-		return l, err
+	switch err := a.db.CopyOf(ctx, other, migrations.Birth); {
+	case errors.Is(err, sqldb.ErrNoCopy):
+		return l, fmt.Errorf("%w; only the database of the same shop before a fail-over has what was lost", err)
+	case err != nil:
+		return l, sqldb.Wrap("read the other database", err)
 	}
 	for _, of := range []struct{ table, key, columns string }{
 		{"orders", "order_no", "order_no, customer_id, request_id, state, total_fen"},
@@ -106,23 +110,6 @@ WHERE `+of.key+` IN (`+sqldb.In(len(keys))+`)`, sqldb.Args(keys), sqldb.Column[s
 		}
 	}
 	return l, nil
-}
-
-// isCopy asks both databases what only copies have in common.
-func (a *Auditor) isCopy(ctx context.Context, other *sqldb.DB) error {
-	var theirs sql.NullString // of no migrations at all there is none
-	if err := other.QueryRowContext(ctx, migrations.Birth).Scan(&theirs); err != nil {
-		return sqldb.Wrap("read the other database", err)
-	}
-	ours, err := sqldb.Decided(ctx, a.db, migrations.Birth, nil, sqldb.Column[string])
-	if err != nil {
-		return err
-	}
-	if len(ours) != 1 || theirs.String != ours[0] {
-		return fmt.Errorf("%w: the other one was made at %q, ours at %q; only the database of the same shop before a "+
-			"fail-over has what was lost", sqldb.ErrNoCopy, theirs.String, ours)
-	}
-	return nil
 }
 
 // read reads a page of a table of the other database, and gives its keys.

@@ -3,6 +3,7 @@ package bulk
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -29,16 +30,15 @@ func scanRun(rows *sql.Rows) (r Run, err error) {
 
 // Find gives a run. Errors: ErrNotFound, database errors.
 func (r *Runs) Find(ctx context.Context, id string) (Run, error) {
-	all, err := sqldb.Decided(ctx, r.db, `SELECT `+runColumns+`
-FROM bulk_runs
-WHERE id = ?`, []any{id}, scanRun)
-	switch {
-	case err != nil:
-		return Run{}, sqldb.Wrap("read a bulk run", err)
-	case len(all) == 0:
+	var run Run
+	err := r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		run, err = read(ctx, tx, id, "")
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
 		return Run{}, ErrNotFound
 	}
-	return all[0], nil
+	return run, sqldb.Wrap("read a bulk run", err)
 }
 
 // Most rows of a page of a list.
