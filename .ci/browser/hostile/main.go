@@ -31,8 +31,8 @@ var keys = []*bounds.Field{&bounds.SkuID, &bounds.Sale, &bounds.OrderNo, &bounds
 // rows are what nothing but a person's hand or another service makes: one of each.
 var rows = []string{
 	`INSERT INTO shipments
-  SELECT o.order_no, 'refused', p.transaction_id, p.out_trade_no, p.paid_at, json_object('way', 1, 'parcels', json_array(
-    json_object('carrier', '"><svg/onload=x(99)>', 'number', '{{x(99)}}', 'goods', '''><script>x(99)</script>'),
+  SELECT o.order_no, 'refused', p.transaction_id, p.out_trade_no, p.paid_at,
+    json_object('way', 1, 'parcels', json_array(json_object('carrier', '"><svg/onload=x(99)>', 'number', '{{x(99)}}', 'goods', '''><script>x(99)</script>'),
     json_object('carrier', 'YTO', 'number', '</textarea><details/open/ontoggle=x(99)>', 'goods', '", x(99)'))),
     1, 0, 0, 1, NULL, 10060001, '', '', 1, 1
   FROM orders o JOIN payments p ON p.order_no = o.order_no WHERE o.state = 'paid' ORDER BY o.order_no DESC LIMIT 1`,

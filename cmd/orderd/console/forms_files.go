@@ -201,15 +201,10 @@ func (c *console) importPosted(ctx echo.Context) error {
 
 // lookedThrough is the dry run of a file, an act of its own where it is all that is wanted.
 func (c *console) lookedThrough(ctx echo.Context, f *importForm) (dry reconcile.Imported, err error) {
-	look := func() (err error) {
+	err = c.looked(ctx, "POST /admin/v1/differences/import", nil, !f.apply, func() (err error) {
 		dry, err = c.imported(ctx, f.file, false)
 		return err
-	}
-	if f.apply {
-		err = look()
-	} else {
-		err = c.recordedAs(ctx, "POST /admin/v1/differences/import", nil, look)
-	}
+	})
 	return dry, err
 }
 

@@ -316,14 +316,9 @@ func (f *stockImport) asked() asked { return asked{"mode": string(f.Mode), "reas
 
 // planned is planImport, an act of its own where a look is all that is wanted.
 func (c *console) planned(ctx echo.Context, f *stockImport, again bool) (plan stock.ImportReport, err error) {
-	look := func() (err error) {
+	err = c.looked(ctx, "POST /admin/v1/stock/import", f.asked(), !again, func() (err error) {
 		plan, err = c.planImport(ctx, f)
 		return err
-	}
-	if again {
-		err = look()
-	} else {
-		err = c.recordedAs(ctx, "POST /admin/v1/stock/import", f.asked(), look)
-	}
+	})
 	return plan, err
 }

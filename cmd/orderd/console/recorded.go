@@ -159,6 +159,14 @@ func (c *console) recordedAs(ctx echo.Context, route string, given asked, do fun
 	return c.record(ctx, acts[route], given, do)
 }
 
+// looked records the look at a file, as the route of the API that does no more; one on the way to an act is none.
+func (c *console) looked(ctx echo.Context, route string, given asked, alone bool, look func() error) error {
+	if !alone {
+		return look()
+	}
+	return c.recordedAs(ctx, route, given, look)
+}
+
 // record is recorded of one act.
 func (c *console) record(ctx echo.Context, what inTrail, given asked, do func() error) error {
 	act, err := c.Trail.Begin(ctx.Request().Context(), c.whoActs(ctx), trail.What{Action: what.action,
