@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// queuedRate is the rate of a sale whose queue is measured: few are ordered at once, and the queue has
-	// room for 100,000. Its drainers know of no rate.
-	queuedRate = 1000
+	// queuedSeconds is how long the rate of a sale whose queue is measured would need for all that come: few are
+	// ordered at once on any machine, and the queue, of 100 s, has room for twice as many. Its drainers know of
+	// no rate.
+	queuedSeconds = 50
 	// queuedBuckets is how many queues there are.
 	queuedBuckets = 2
 	// queuedEach is how many placements each caller makes.
@@ -83,8 +84,9 @@ func (c *gateScaleCmd) queuedRound(ctx context.Context, shop *bench.Shop, r *sal
 	if err := putSKU(ctx, shop.DB.DB, sku, plenty); err != nil {
 		return sum, err
 	}
+	rate := int64(c.Processes*c.Callers*queuedEach/queuedSeconds) + 1
 	_, err = stock.NewAdmin(shop.DB.DB, time.Now).SetGate(ctx, stock.GateChange{SkuID: sku, Mode: stock.GateRedis,
-		Buckets: queuedBuckets, Rate: queuedRate, Actor: "cli:orderload", Reason: "a measurement"})
+		Buckets: queuedBuckets, Rate: rate, Actor: "cli:orderload", Reason: "a measurement"})
 	if err != nil {
 		return sum, err
 	}
