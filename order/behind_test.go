@@ -287,7 +287,7 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 	shows := func(want int) {
 		t.Helper()
 		for begin := time.Now(); !db.Shown().FromReplica() || listed(order.Filter{}) != want; {
-			if time.Since(begin) > 30*time.Second {
+			if time.Since(begin) > 2*time.Minute {
 				t.Fatalf("%d orders are shown", listed(order.Filter{}))
 			}
 			time.Sleep(20 * time.Millisecond)
@@ -300,9 +300,7 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, c := f.PlaceOne(t, "b", "mug", 1), f.PlaceOne(t, "c", "mug", 1)
-	if n := listed(order.Filter{}); n != 1 {
-		t.Errorf("%d of 1 orders are shown", n)
-	}
+	shows(1)
 	if total, err := f.Total(t.Context(), order.Filter{CustomerID: "c"}); err != nil || total.Count != 1 {
 		t.Error(total, err)
 	}
@@ -350,12 +348,16 @@ func repairedBehind(t *testing.T, f *ordertest.Fixture, replica *servers.MariaDB
 		}
 		return !r.OK()
 	}
-	for begin := time.Now(); !f.DB.Shown().FromReplica() || !broken(audit.VerifyOptions{}); {
-		if time.Since(begin) > 30*time.Second {
-			t.Fatal("the replica never shows what is broken")
+	showsIt := func() {
+		t.Helper()
+		for begin := time.Now(); !f.DB.Shown().FromReplica() || !broken(audit.VerifyOptions{}); {
+			if time.Since(begin) > 2*time.Minute {
+				t.Fatal("the replica never shows what is broken")
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
+	showsIt()
 	if err := replica.Exec(t.Context(), "STOP SLAVE SQL_THREAD"); err != nil {
 		t.Fatal(err)
 	}
@@ -370,8 +372,9 @@ func repairedBehind(t *testing.T, f *ordertest.Fixture, replica *servers.MariaDB
 			t.Errorf("repair %d: %+v, %v", i, r, err)
 		}
 	}
-	if !broken(audit.VerifyOptions{}) || broken(audit.VerifyOptions{Primary: true}) {
-		t.Error("the replica shows what is mended, or the primary what is broken")
+	showsIt()
+	if broken(audit.VerifyOptions{Primary: true}) {
+		t.Error("the primary shows what is broken")
 	}
 	rows := 0
 	err := log.All(t.Context(), f.Clock.Now().Add(-time.Hour), time.Time{}, func(*trail.Entry) error {
@@ -385,7 +388,7 @@ func repairedBehind(t *testing.T, f *ordertest.Fixture, replica *servers.MariaDB
 		t.Fatal(err)
 	}
 	for begin := time.Now(); broken(audit.VerifyOptions{}); time.Sleep(20 * time.Millisecond) {
-		if time.Since(begin) > 30*time.Second {
+		if time.Since(begin) > 2*time.Minute {
 			t.Fatal("the replica never shows what is mended")
 		}
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // checkLimit is how long one history may be thought about; longer counts as failed.
-const checkLimit = 30 * time.Second
+const checkLimit = 3 * time.Minute
 
 // call is what a client asked: an event of an order, or units of a SKU.
 type call struct {

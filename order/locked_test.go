@@ -64,6 +64,34 @@ func together(n int, others func(i int) bool, do func(i int) error) (errs []erro
 	return errs, slowest
 }
 
+// lockWait is less than the second that the server has anybody wait for a lock.
+const lockWait = 900 * time.Millisecond
+
+// quickRounds runs rounds while somebody holds a row, and gives each its number: in two of them nobody may wait for it.
+// On a busy machine some rounds are slow by themselves; who waits for a lock waits in each.
+func quickRounds(t *testing.T, round func(r int) (slowest time.Duration)) {
+	t.Helper()
+	for r, quick := 1, 0; quick < 2; r++ {
+		if r > 8 {
+			t.Fatalf("a neighbour waited for the row of another in all of eight rounds but %d", quick)
+		}
+		if round(r) <= lockWait {
+			quick++
+		}
+	}
+}
+
+// quickest is how long the quickest of five calls took, or the first in which nobody waited for a lock.
+func quickest(do func()) time.Duration {
+	least := time.Hour
+	for n := 0; n < 5 && least > lockWait; n++ {
+		begin := time.Now()
+		do()
+		least = min(least, time.Since(begin))
+	}
+	return least
+}
+
 // One order whose row somebody else holds once failed every callback that shared its batch. Its neighbours may wait
 // for the lock once, and never again while it is held; when it is free, it is served at once.
 func TestNeighboursOfALockedOrder(t *testing.T) {
@@ -79,11 +107,10 @@ func TestNeighboursOfALockedOrder(t *testing.T) {
 		}
 		return trades
 	}
-	rounds := [][]payment.Trade{pay("a"), pay("b"), pay("c")}
-	victim := rounds[0][0]
+	first := pay("first")
+	victim := first[0]
 	release := holdOrder(t, f.DB, order.OrderNoOf(victim.OutTradeNo))
-	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond, 900 * time.Millisecond} {
-		trades := rounds[r]
+	round := func(r int, trades []payment.Trade) time.Duration {
 		trades[0] = victim
 		errs, slowest := together(len(trades), func(i int) bool { return i > 0 }, func(i int) error {
 			_, err := f.Settle(t.Context(), trades[i], ordertest.Notified)
@@ -95,14 +122,15 @@ func TestNeighboursOfALockedOrder(t *testing.T) {
 			}
 		}
 		t.Logf("round %d: the slowest neighbour took %s", r, slowest.Round(time.Millisecond))
-		if slowest > within {
-			t.Errorf("round %d: a neighbour waited %s for the row of another", r, slowest)
-		}
+		return slowest
 	}
+	if slowest := round(0, first); slowest > 10*time.Second { // each of them for a second would be longer
+		t.Errorf("the first round: a neighbour waited %s for the row of another", slowest)
+	}
+	quickRounds(t, func(r int) time.Duration { return round(r, pay(fmt.Sprint("r", r, "-"))) })
 	release()
-	begin := time.Now()
-	if _, err := f.Settle(t.Context(), victim, ordertest.Notified); err != nil || time.Since(begin) > time.Second {
-		t.Errorf("released, after %s: %v", time.Since(begin), err)
+	if _, err := f.Settle(t.Context(), victim, ordertest.Notified); err != nil {
+		t.Errorf("released: %v", err)
 	}
 }
 
@@ -112,7 +140,7 @@ func TestNeighboursOfALockedSKU(t *testing.T) {
 	f.SKU(t, "mug", 1000)
 	f.SKU(t, "tee", 1000)
 	hold(t, f.DB, "UPDATE skus SET title = 'x' WHERE sku_id = 'mug'")
-	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond} {
+	round := func(r int) time.Duration {
 		errs, slowest := together(40, func(i int) bool { return i%2 == 1 }, func(i int) error {
 			_, err := f.Place(t.Context(), order.Placement{CustomerID: fmt.Sprint("c", i),
 				RequestID: fmt.Sprint("r", r), Lines: []stock.Line{{SkuID: []string{"mug", "tee"}[i%2], Quantity: 1}}})
@@ -124,10 +152,12 @@ func TestNeighboursOfALockedSKU(t *testing.T) {
 			}
 		}
 		t.Logf("round %d: the slowest of another SKU took %s", r, slowest.Round(time.Millisecond))
-		if slowest > within {
-			t.Errorf("round %d: a placement of another SKU waited %s", r, slowest)
-		}
+		return slowest
 	}
+	if slowest := round(0); slowest > 10*time.Second { // each of them for a second would be longer
+		t.Errorf("the first round: a placement of another SKU waited %s", slowest)
+	}
+	quickRounds(t, round)
 }
 
 // A cart with a SKU whose row somebody holds waits for it. Whoever wanted another SKU of that cart, and none that is
@@ -146,7 +176,7 @@ func TestCartsWithoutALockedSKUDoNotWaitForCartsWithIt(t *testing.T) {
 		_, err := f.Place(t.Context(), p)
 		return err
 	}
-	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond, 900 * time.Millisecond} {
+	round := func(r int) time.Duration {
 		errs, slowest := together(40, func(i int) bool { return i%4 > 0 }, func(i int) error {
 			if i%4 == 0 {
 				return place(fmt.Sprint("cart", i), r, "mug", "tee")
@@ -159,10 +189,12 @@ func TestCartsWithoutALockedSKUDoNotWaitForCartsWithIt(t *testing.T) {
 			}
 		}
 		t.Logf("round %d: the slowest without the locked SKU took %s", r, slowest.Round(time.Millisecond))
-		if slowest > within {
-			t.Errorf("round %d: one who wants nothing that is locked waited %s", r, slowest)
-		}
+		return slowest
 	}
+	if slowest := round(0); slowest > 10*time.Second { // each of them for a second would be longer
+		t.Errorf("the first round: one who wants nothing that is locked waited %s", slowest)
+	}
+	quickRounds(t, round)
 }
 
 // One payment whose row somebody else holds failed every refund that was asked for beside its own: 20 of 20.
@@ -171,10 +203,10 @@ func TestNeighboursOfALockedPayment(t *testing.T) {
 	f.SKU(t, "mug", 1000)
 	var nos []string
 	for i := range 21 {
-		nos = append(nos, f.PaidOne(t, fmt.Sprint("o", i), "mug", 9).OrderNo)
+		nos = append(nos, f.PaidOne(t, fmt.Sprint("o", i), "mug", 9).OrderNo) // a unit for each round
 	}
 	hold(t, f.DB, "UPDATE payments SET trade_type = 'X' WHERE order_no = '"+nos[0]+"'")
-	for r, within := range []time.Duration{3 * time.Second, 900 * time.Millisecond, 900 * time.Millisecond} {
+	round := func(r int) time.Duration {
 		errs, slowest := together(len(nos), func(i int) bool { return i > 0 }, func(i int) error {
 			_, err := f.AskRefund(t.Context(), ordertest.Ask(nos[i], fmt.Sprint("r", r, "-", i), 1))
 			return err
@@ -185,10 +217,12 @@ func TestNeighboursOfALockedPayment(t *testing.T) {
 			}
 		}
 		t.Logf("round %d: the slowest neighbour took %s", r, slowest.Round(time.Millisecond))
-		if slowest > within {
-			t.Errorf("round %d: a neighbour waited %s for the payment of another", r, slowest)
-		}
+		return slowest
 	}
+	if slowest := round(0); slowest > 10*time.Second { // each of them for a second would be longer
+		t.Errorf("the first round: a neighbour waited %s for the payment of another", slowest)
+	}
+	quickRounds(t, round)
 }
 
 // A page of timeouts with a row that somebody holds once failed as a whole, pass after pass.
@@ -202,7 +236,7 @@ func TestPageWithALockedRow(t *testing.T) {
 		}
 	}
 	release := holdOrder(t, f.DB, nos[7])
-	pass := func(within time.Duration) {
+	pass := func() (took time.Duration) {
 		t.Helper()
 		f.Clock.Advance(time.Hour)
 		page := due(t, f, order.StatePending)
@@ -213,22 +247,23 @@ func TestPageWithALockedRow(t *testing.T) {
 				t.Errorf("%s: %v", page[i].Key, err)
 			}
 		}
-		if took := time.Since(begin); took > within {
-			t.Errorf("the page took %s", took)
-		}
+		took = time.Since(begin)
 		for _, no := range nos {
 			if state := f.State(t, no); (state == order.StateClosed) != (no != nos[7]) {
 				t.Errorf("%s is %s", no, state)
 			}
 		}
+		return took
 	}
-	pass(4 * time.Second)
-	for i := range 3 {
-		more(fmt.Sprint("m", i))
-		pass(900 * time.Millisecond)
+	if took := pass(); took > 10*time.Second { // each of them for a second would be longer
+		t.Errorf("the page took %s", took)
 	}
+	quickRounds(t, func(r int) time.Duration {
+		more(fmt.Sprint("m", r, "-"))
+		return pass()
+	})
 	release()
-	for end := time.Now().Add(10 * time.Second); f.State(t, nos[7]) != order.StateClosed; {
+	for end := time.Now().Add(time.Minute); f.State(t, nos[7]) != order.StateClosed; {
 		f.ExpireAll(t.Context(), due(t, f, order.StatePending), swept, nil)
 		if time.Now().After(end) {
 			t.Fatal("the row is free, and its order is not taken")
@@ -253,7 +288,7 @@ func TestPageWithALockedRowBesideCustomers(t *testing.T) {
 	for i, part := range [][]order.Due{page[:20], page[20:]} { // the locked one is in the first
 		wg.Go(func() {
 			errs := f.ExpireAll(t.Context(), part, swept, nil)
-			if took := time.Since(begin); took > 2500*time.Millisecond {
+			if took := time.Since(begin); took > 3500*time.Millisecond { // three times as long is four seconds
 				t.Errorf("page %d took %s", i, took)
 			}
 			for j, err := range errs {
@@ -314,12 +349,12 @@ FOR UPDATE`, []string{nos[1], nos[3], "NOT-THERE"})
 		return fmt.Sprint(held)
 	}
 	release := holdOrder(t, f.DB, nos[3])
-	begin := time.Now() // a duration only
-	if got, want := ask(), fmt.Sprint(map[string]bool{nos[3]: true}); got != want {
-		t.Errorf("held are %s, want %s", got, want)
-	}
-	if took := time.Since(begin); took > 900*time.Millisecond {
-		t.Errorf("it waited: %s", took)
+	if took := quickest(func() {
+		if got, want := ask(), fmt.Sprint(map[string]bool{nos[3]: true}); got != want {
+			t.Errorf("held are %s, want %s", got, want)
+		}
+	}); took > lockWait {
+		t.Errorf("it waited each time, the quickest: %s", took)
 	}
 	release()
 	if got := ask(); got != "map[]" {
@@ -339,7 +374,7 @@ func TestNeighboursOfALockedAttemptAreAskedAbout(t *testing.T) {
 	hold(t, f.DB, "UPDATE payment_attempts SET description = 'x' WHERE out_trade_no = '"+locked+"'")
 	f.Clock.Advance(time.Minute)
 	var err error
-	for begin := time.Now(); time.Since(begin) < 12*time.Second; {
+	for begin := time.Now(); time.Since(begin) < time.Minute; {
 		var claimed []order.Ask
 		if claimed, err = f.ClaimAsks(t.Context(), dueAsks(t, f)); err == nil {
 			f.AskPaid(t.Context(), claimed, ordertest.Scheduler)
@@ -366,11 +401,15 @@ func TestNeighboursOfALockedAttemptOffTheList(t *testing.T) {
 	release := hold(t, f.DB, "UPDATE payment_attempts SET description = 'x' WHERE out_trade_no = '"+no+"'")
 	f.Clock.Advance(time.Minute)
 	wantOutcomes(t, askDue(t, f), order.AskPaid)
-	if begin := time.Now(); len(dueAsks(t, f)) != 0 || time.Since(begin) > time.Second {
-		t.Errorf("the locked one is read again at once, or waited for: %s", time.Since(begin))
+	if took := quickest(func() {
+		if len(dueAsks(t, f)) != 0 {
+			t.Error("the locked one is read again at once")
+		}
+	}); took > lockWait {
+		t.Errorf("the locked one is waited for: %s", took)
 	}
 	release()
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		askDue(t, f)
 		var left int
 		if err := f.DB.Pool().QueryRowContext(t.Context(),
@@ -410,7 +449,7 @@ func TestPageOfManyWithALockedSKU(t *testing.T) {
 			t.Errorf("%s, a %s: %v", page[i].Key, of[page[i].Key], err)
 		}
 	}
-	if took := time.Since(begin); took > 30*time.Second {
+	if took := time.Since(begin); took > 2*time.Minute { // a second for each of the nine hundred would be longer
 		t.Errorf("the page took %s", took)
 	}
 	for no, sku := range of {
@@ -421,7 +460,7 @@ func TestPageOfManyWithALockedSKU(t *testing.T) {
 	release()
 	f.Clock.Advance(time.Hour)
 	open := func() []order.Due { return append(due(t, f, order.StatePending), due(t, f, order.StateClosing)...) }
-	for end := time.Now().Add(30 * time.Second); len(open()) > 0; {
+	for end := time.Now().Add(2 * time.Minute); len(open()) > 0; {
 		f.ExpireAll(t.Context(), open(), swept, nil)
 		if f.Clock.Advance(time.Hour); time.Now().After(end) {
 			t.Fatalf("the SKU is free, and %d orders are not taken", len(open()))

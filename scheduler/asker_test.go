@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"orderd/migrations/sqldb"
@@ -50,7 +51,7 @@ func TestAskerAsksWhatIsDue(t *testing.T) {
 		}
 		defer w.Stop()
 	}
-	wait(t, "all are asked about", 20*time.Second, func() bool { return len(s.askedNow()) >= 60 })
+	wait(t, "all are asked about", func() bool { return len(s.askedNow()) >= 60 })
 	if took := time.Since(begin); took < time.Second {
 		t.Errorf("60 asks in %s at %d a second", took, rate)
 	}
@@ -132,7 +133,9 @@ func (s *shopThatCounts) DueAsks(ctx context.Context, limit int) ([]order.Ask, e
 
 // At a rate of one close a second, of which closes have just taken all, the asker gets nothing for six seconds. It did
 // not wait for them: it read the list and the rate again and again, as fast as the database answers.
-func TestAskerWaitsForALowRate(t *testing.T) {
+func TestAskerWaitsForALowRate(t *testing.T) { synctest.Test(t, asksAtALowRate) }
+
+func asksAtALowRate(t *testing.T) {
 	s := &shopThatCounts{shop: shopWithAsks(3)}
 	const rate = 1
 	closes := &localBucket{Bucket: NewBucket(nil, "", rate, Burst(rate), time.Now)}
@@ -170,7 +173,9 @@ func (s shopWithABadAsk) AskPaid(ctx context.Context, asks []order.Ask, why orde
 // ten seconds whenever its turn came alone, which under the rate is the rule.
 func TestOneBadAskDoesNotPauseTheOthers(t *testing.T) {
 	for _, outcome := range []order.AskOutcome{order.AskError, order.AskUnknown} {
-		t.Run(string(outcome), func(t *testing.T) { t.Parallel(); oneBadAsk(t, outcome) })
+		t.Run(string(outcome), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { oneBadAsk(t, outcome) })
+		})
 	}
 }
 

@@ -28,8 +28,8 @@ func TestSlotIsCutIntoParts(t *testing.T) {
 		queues[i] = q
 	}
 	queues[0].WakeAt(due)
-	wait(t, "all parts are through", 20*time.Second, func() bool { return s.left() == 0 })
-	wait(t, "no task stays behind", 5*time.Second, func() bool { return tasks(t, queues[0]) == 0 })
+	wait(t, "all parts are through", func() bool { return s.left() == 0 })
+	wait(t, "no task stays behind", func() bool { return tasks(t, queues[0]) == 0 })
 	s.ranOnce(t)
 }
 
@@ -49,7 +49,7 @@ func TestRateTowardsWeChat(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	wait(t, "all run", 20*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "all run", func() bool { return s.left() == 0 })
 	if took := time.Since(begin); took < time.Second {
 		t.Errorf("40 closes in %s at 20 a second", took)
 	}

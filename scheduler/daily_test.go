@@ -17,11 +17,11 @@ func TestDailyCatchesUp(t *testing.T) {
 			d := &day{err: errors.New("the bill is not ready")}
 			q, w := newWorker(t, url, newShop(nil), Options{SweepEvery: 50 * time.Millisecond, Daily: d})
 			run(t, w)
-			wait(t, "the days are looked at", 10*time.Second, func() bool { return d.n.Load() > 0 })
+			wait(t, "the days are looked at", func() bool { return d.n.Load() > 0 })
 			if q == nil {
 				return
 			}
-			wait(t, "the task of the day has its hour", 10*time.Second, func() bool {
+			wait(t, "the task of the day has its hour", func() bool {
 				entries, err := q.inspector().SchedulerEntries()
 				return err == nil && len(entries) == 1 && entries[0].Spec == dailyCron &&
 					entries[0].Task.Type() == TypeReconcile
@@ -31,7 +31,7 @@ func TestDailyCatchesUp(t *testing.T) {
 				asynq.MaxRetry(0)); err != nil {
 				t.Fatal(err)
 			}
-			wait(t, "the task of the day runs", 10*time.Second, func() bool { return d.n.Load() > before })
+			wait(t, "the task of the day runs", func() bool { return d.n.Load() > before })
 			if d, err := q.DepthOf(QueueReconcile); err != nil || d.States["archived"] != 0 {
 				t.Errorf("dead tasks %+v %v", d, err)
 			}

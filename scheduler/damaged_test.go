@@ -66,9 +66,9 @@ func damagedAmongGood(t *testing.T, db *sqldb.DB, damage, mend string) {
 		}
 		return got
 	}
-	wait(t, "the good ones end", 60*time.Second, func() bool { return closed() == n })
+	wait(t, "the good ones end", func() bool { return closed() == n })
 	var failed []FailedTask
-	wait(t, "the damaged one is kept", 60*time.Second, func() bool {
+	wait(t, "the damaged one is kept", func() bool {
 		if failed, _, err = letters.List(t.Context(), Filter{}, "", 10); err != nil {
 			t.Fatal(err)
 		}
@@ -83,8 +83,8 @@ func damagedAmongGood(t *testing.T, db *sqldb.DB, damage, mend string) {
 	if ran, err := letters.Run(t.Context(), Filter{Type: TypeExpire, Cause: bad}); err != nil || ran != 1 {
 		t.Fatalf("%d tasks are due now: %v", ran, err)
 	}
-	wait(t, "the mended one ends", 60*time.Second, func() bool { return closed() == n+1 })
-	wait(t, "its task is forgotten", 60*time.Second, func() bool {
+	wait(t, "the mended one ends", func() bool { return closed() == n+1 })
+	wait(t, "its task is forgotten", func() bool {
 		failing, dead := count(t, letters)
 		return failing+dead == 0
 	})

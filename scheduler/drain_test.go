@@ -59,7 +59,7 @@ func TestQueueIsDrained(t *testing.T) {
 	for range 2 {
 		defer drains(t, s, l, nil).Stop()
 	}
-	wait(t, "all are made", 10*time.Second, func() bool { return waiting(t, l) == 0 })
+	wait(t, "all are made", func() bool { return waiting(t, l) == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for no, times := range s.ran {
@@ -88,7 +88,7 @@ func TestQueueWaitsForWhatIsAway(t *testing.T) {
 	}
 	b := NewDeadLetters(sqldbtest.SQLite(t), time.Now)
 	defer drains(t, s, l, b).Stop()
-	wait(t, "each was tried five times", 10*time.Second, func() bool {
+	wait(t, "each was tried five times", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.ran) == 40 && s.ran["order7"] >= 5
@@ -98,9 +98,9 @@ func TestQueueWaitsForWhatIsAway(t *testing.T) {
 	}
 	l.Away(errors.New("Redis is away"))
 	down.Store(false)
-	wait(t, "it was met that Redis is away", 10*time.Second, func() bool { return l.Failed() >= 2 })
+	wait(t, "it was met that Redis is away", func() bool { return l.Failed() >= 2 })
 	l.Away(nil)
-	wait(t, "all are made", 20*time.Second, func() bool { return waiting(t, l) == 0 })
+	wait(t, "all are made", func() bool { return waiting(t, l) == 0 })
 	if failing, dead, err := b.Count(t.Context()); failing+dead != 0 || err != nil {
 		t.Errorf("%d failing, %d dead, %v", failing, dead, err)
 	}
@@ -128,7 +128,7 @@ func TestQueuedThatCannotBeMadeIsKeptForAPerson(t *testing.T) {
 	}
 	b := NewDeadLetters(sqldbtest.SQLite(t), time.Now)
 	defer drains(t, s, l, b).Stop()
-	wait(t, "nobody waits", 10*time.Second, func() bool { return waiting(t, l) == 0 })
+	wait(t, "nobody waits", func() bool { return waiting(t, l) == 0 })
 	for no, tries := range map[string]int{"order3": drainTries, "order4": 1, "order5": 1} {
 		q, found, err := l.Find(t.Context(), "c", no)
 		if err != nil || !found || q.State != gate.QueueRefused || len(q.Problem) == 0 {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -67,14 +66,14 @@ func TestRestoredRedisBringsOldTasks(t *testing.T) {
 		q.WakeAt(at)
 	}
 	client := direct(t, server.Addr)
-	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
+	wait(t, "wake-ups set", func() bool { return tasks(t, q) >= 1 })
 	if err := client.Save(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "all done", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "all done", func() bool { return s.left() == 0 })
 	w.Stop()
 	server.Kill()
 	s.mu.Lock()
@@ -83,14 +82,14 @@ func TestRestoredRedisBringsOldTasks(t *testing.T) {
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the dump brings tasks back", 5*time.Second, func() bool { return scheduled(t, client) > 0 })
+	wait(t, "the dump brings tasks back", func() bool { return scheduled(t, client) > 0 })
 	w, err = NewWorker(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, w)
-	wait(t, "the fresh one ends", 15*time.Second, func() bool { return s.left() == 0 })
-	wait(t, "old tasks are through", 15*time.Second, func() bool { return tasks(t, q) == 0 })
+	wait(t, "the fresh one ends", func() bool { return s.left() == 0 })
+	wait(t, "old tasks are through", func() bool { return tasks(t, q) == 0 })
 	s.ranOnce(t)
 }
 
@@ -108,15 +107,15 @@ func TestRedisSplitBrain(t *testing.T) {
 	for _, at := range s.due {
 		q.WakeAt(at)
 	}
-	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
+	wait(t, "wake-ups set", func() bool { return tasks(t, q) >= 1 || s.left() == 0 })
 	proxy.Switch(two.Addr)
 	proxy.Reset()
-	wait(t, "the new master has wake-ups", 10*time.Second, func() bool {
+	wait(t, "the new master has wake-ups", func() bool {
 		return scheduled(t, direct(t, two.Addr)) > 0 || s.left() == 0
 	})
 	proxy.Switch(one.Addr)
 	proxy.Reset()
-	wait(t, "all end", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "all end", func() bool { return s.left() == 0 })
 	s.ranOnce(t)
 }
 
@@ -132,7 +131,7 @@ func TestFullRedis(t *testing.T) {
 	for _, at := range s.due {
 		q.WakeAt(at)
 	}
-	wait(t, "orders end while Redis takes nothing", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "orders end while Redis takes nothing", func() bool { return s.left() == 0 })
 	s.ranOnce(t)
 }
 
@@ -140,17 +139,17 @@ func TestFullRedis(t *testing.T) {
 // sweep must not (reliability F13, fact 7).
 func TestEvictedTasks(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
-	s := newShop(dueIn(40, time.Now().Add(1500*time.Millisecond)))
+	s := newShop(dueIn(40, time.Now().Add(time.Second)))
 	for i := range 40 {
 		no := fmt.Sprintf("o%05d", i)
 		s.due[no] = s.due[no].Add(time.Duration(i) * 100 * time.Millisecond)
 	}
-	q, _ := start(t, server.URL(), s)
+	q, w := newWorker(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
 	for _, at := range s.due {
 		q.WakeAt(at)
 	}
 	client := direct(t, server.Addr)
-	wait(t, "wake-ups set", 5*time.Second, func() bool { return tasks(t, q) >= 4 })
+	wait(t, "wake-ups set", func() bool { return tasks(t, q) >= 4 })
 	keys, err := client.Keys(t.Context(), "asynq:{expire-*}:t:*").Result()
 	if err != nil || len(keys) < 4 {
 		t.Fatal(len(keys), err)
@@ -160,11 +159,12 @@ func TestEvictedTasks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wait(t, "all end", 20*time.Second, func() bool { return s.left() == 0 })
+	run(t, w) // now: before that no task was done, however slow the machine is
+	wait(t, "all end", func() bool { return s.left() == 0 })
 	s.ranOnce(t)
 }
 
-// An order is placed before its wake-up is set, and a Redis that takes two seconds for every answer must not make a
+// An order is placed before its wake-up is set, and a Redis that takes five seconds for every answer must not make a
 // buyer wait (reliability F14).
 func TestSlowRedisDoesNotDelayPlacing(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
@@ -182,7 +182,8 @@ func TestSlowRedisDoesNotDelayPlacing(t *testing.T) {
 	t.Cleanup(q.Close)
 	f := ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) { c.Tasks = q })
 	f.SKU(t, "mug", 100)
-	proxy.Latency(2 * time.Second)
+	const latency = 5 * time.Second
+	proxy.Latency(latency)
 	slowest := time.Duration(0)
 	for i := range 50 {
 		begin := time.Now()
@@ -192,7 +193,7 @@ func TestSlowRedisDoesNotDelayPlacing(t *testing.T) {
 		}
 		slowest = max(slowest, time.Since(begin))
 	}
-	if slowest > 200*time.Millisecond {
+	if slowest >= latency {
 		t.Errorf("the slowest of 50 placements took %s", slowest)
 	}
 }
@@ -207,13 +208,10 @@ func TestHerdAfterAnOutage(t *testing.T) {
 	begin := time.Now()
 	back := begin.Add(outage)
 	s := newShop(dueIn(herd, begin))
-	var mu sync.Mutex
-	perSecond := map[int64]int{}
-	s.answer = func(string, int) error {
-		mu.Lock()
-		defer mu.Unlock()
+	var asked []time.Time
+	s.answer = func(string, int) error { // under the shop's lock
 		now := time.Now()
-		perSecond[now.Unix()]++
+		asked = append(asked, now)
 		if now.Before(back) {
 			return &order.ClosingError{At: now.Add(time.Second), Err: errors.New("no answer")}
 		}
@@ -224,15 +222,13 @@ func TestHerdAfterAnOutage(t *testing.T) {
 		q.WakeAt(at)
 	}
 	run(t, w)
-	wait(t, "the herd ends", outage+time.Duration(float64(herd)/rate*2)*time.Second+20*time.Second,
-		func() bool { return s.left() == 0 })
-	most := 0
-	for _, n := range perSecond {
-		most = max(most, n)
-	}
-	t.Logf("%d orders, away for %s, done after %s, at most %d asks in a second", herd, outage,
-		time.Since(begin).Round(time.Millisecond), most)
-	if most > int(rate*1.2)+Burst(rate) {
-		t.Errorf("%d asks in one second, the limit is %.0f", most, rate)
+	wait(t, "the herd ends", func() bool { return s.left() == 0 })
+	t.Logf("%d orders, away for %s, done after %s, %d asks", herd, outage,
+		time.Since(begin).Round(time.Millisecond), len(asked))
+	// From the begin on all of the rate is taken. What was permitted may be asked late, and never early.
+	for i, at := range asked {
+		if n, most := i+1, rate*at.Sub(begin).Seconds()+float64(Burst(rate)); float64(n) > most {
+			t.Fatalf("%d asks in %s, the limit is %.0f", n, at.Sub(begin), most)
+		}
 	}
 }

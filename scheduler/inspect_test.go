@@ -16,10 +16,10 @@ func TestWorkersAreProcesses(t *testing.T) {
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the worker is seen", 30*time.Second, func() bool {
+	wait(t, "the worker is seen", func() bool {
 		all, err := q.Workers()
 		return err == nil && len(all) == 1 && all[0].PID == os.Getpid() && !all[0].Started.IsZero()
 	})
 	w.Stop()
-	wait(t, "it is gone", 30*time.Second, func() bool { all, err := q.Workers(); return err == nil && len(all) == 0 })
+	wait(t, "it is gone", func() bool { all, err := q.Workers(); return err == nil && len(all) == 0 })
 }

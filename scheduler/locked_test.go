@@ -46,22 +46,20 @@ func TestLockedRowDoesNotStarveItsPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Stop()
-	closed := func(want int, within time.Duration) {
+	closed := func(want int) {
 		t.Helper()
-		begin, got := time.Now(), -1
-		for got != want {
+		begin := time.Now()
+		wait(t, fmt.Sprint(want, " orders are closed"), func() bool {
+			got := -1
 			if err := f.DB.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM orders WHERE state = 'closed'").
 				Scan(&got); err != nil {
 				t.Fatal(err)
 			}
-			if time.Since(begin) > within {
-				t.Fatalf("%d of %d orders are closed after %s", got, want, within)
-			}
-			time.Sleep(10 * time.Millisecond) // polling, not timing
-		}
+			return got == want
+		})
 		t.Logf("%d closed after %s", want, time.Since(begin).Round(10*time.Millisecond))
 	}
-	closed(n-1, 10*time.Second)
+	closed(n - 1) // the lock lasts until it is rolled back
 	if size := w.sweep.Closer.size.Load(); size < firstPage {
 		t.Errorf("for one locked row the pages shrank to %d orders", size)
 	}
@@ -71,7 +69,7 @@ func TestLockedRowDoesNotStarveItsPage(t *testing.T) {
 	if _, err := raw.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	closed(n, 15*time.Second)
+	closed(n)
 }
 
 // holdRow changes rows in a transaction of another session, which stays open until release is called.
@@ -101,19 +99,26 @@ func TestALockedRateDoesNotStopTimeouts(t *testing.T) {
 	const rate, burst = 100, 40
 	c := newHandClock()
 	b := NewBucket(db, "close", rate, burst, c.at(0))
-	take := func(l Limiter, n, want int, within time.Duration) {
+	take := func(l Limiter, n, want int) time.Duration {
 		t.Helper()
 		begin := time.Now()
 		got, wait, err := l.Take(t.Context(), n)
-		if got != want || err != nil || got < n && wait <= 0 || time.Since(begin) > within {
-			t.Fatalf("%d of %d permits, want %d, wait %s after %s: %v", got, n, want, wait, time.Since(begin), err)
+		if got != want || err != nil || got < n && wait <= 0 {
+			t.Fatalf("%d of %d permits, want %d, wait %s: %v", got, n, want, wait, err)
 		}
+		return time.Since(begin)
 	}
-	take(b, 1, 1, 10*time.Second)
+	take(b, 1, 1)
 	release := holdRow(t, db, "UPDATE rate_limits SET next_at = next_at + 1")
-	take(b, 1, 1, 5*time.Second) // one waits for the lock
+	take(b, 1, 1) // one waits for the lock
 	begin := c.us.Load()
-	take(b.Spare(), burst, burst/heldShare/2-1, 900*time.Millisecond)
+	quickest := take(b.Spare(), burst, burst/heldShare/2-1)
+	for range 5 { // a busy machine may be slow at one; who waits for a lock waits a second each time
+		quickest = min(quickest, take(b.Spare(), burst, 0))
+	}
+	if quickest > 900*time.Millisecond {
+		t.Errorf("each waited for the lock, the quickest for %s", quickest)
+	}
 	for taken := burst/heldShare/2 - 1; taken < 3*rate/heldShare; {
 		got, wait, err := b.Take(t.Context(), 7)
 		if err != nil {
@@ -128,16 +133,14 @@ func TestALockedRateDoesNotStopTimeouts(t *testing.T) {
 	}
 	release()
 	c.move(time.Minute)
-	end := time.Now().Add(20 * time.Second)
-	for got := 0; got != burst; c.move(time.Minute) { // the whole burst is only to be had by the row
-		var err error
-		if got, _, err = b.Take(t.Context(), 2*burst); err != nil || time.Now().After(end) {
+	wait(t, "the whole burst", func() bool { // is only to be had by the row
+		got, _, err := b.Take(t.Context(), 2*burst)
+		if err != nil {
 			t.Fatal(got, err)
 		}
-		if got != burst {
-			time.Sleep(10 * time.Millisecond) // polling, not timing
-		}
-	}
+		c.move(time.Minute)
+		return got == burst
+	})
 }
 
 // Somebody held the row of one failed task: none that failed in the same call was counted, so that its page was taken
@@ -156,7 +159,7 @@ func TestNeighboursOfALockedFailedTask(t *testing.T) {
 	failed = append(failed, fails(TypeRefund, "o07", "x"), Failure{Type: TypeRefund, Key: "p", Poison: true})
 	begin := time.Now()
 	died, err := b.Record(t.Context(), failed)
-	if !errors.Is(err, sqldb.ErrLocked) || died != 1 || time.Since(begin) > 8*time.Second {
+	if !errors.Is(err, sqldb.ErrLocked) || died != 1 || time.Since(begin) > 20*time.Second { // of thirty
 		t.Errorf("%d died, after %s: %v", died, time.Since(begin), err)
 	}
 	if failing, dead, err := b.Count(t.Context()); failing != 31 || dead != 1 || err != nil {

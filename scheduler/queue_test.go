@@ -18,7 +18,7 @@ func TestMissing(t *testing.T) {
 	at := time.Now().Add(time.Minute)
 	s.due["armed"], s.due["with it"], s.due["forgotten"] = at, at, at.Add(2*time.Second)
 	q.WakeAt(at)
-	wait(t, "armed", 5*time.Second, func() bool { return tasks(t, q) == 1 })
+	wait(t, "armed", func() bool { return tasks(t, q) == 1 })
 	if got, err := q.Missing(t.Context(), s); err != nil || got != (Missing{Due: 2, Missing: 1}) {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -94,13 +94,13 @@ func TestSecondIsSetOnce(t *testing.T) {
 	for i := range 10_000 {
 		q.WakeAt(at.Add(-time.Duration(i%1000) * time.Millisecond))
 	}
-	wait(t, "set", 5*time.Second, func() bool { return tasks(t, q) == 1 && armed.calls.Load() > 0 })
+	wait(t, "set", func() bool { return tasks(t, q) == 1 && armed.calls.Load() > 0 })
 	if n := armed.calls.Load(); n != 1 {
 		t.Errorf("%d calls of Redis for a second", n)
 	}
 	q.forget() // Redis has lost it
 	q.WakeAt(at)
-	wait(t, "set again", 5*time.Second, func() bool { return armed.calls.Load() == 2 })
+	wait(t, "set again", func() bool { return armed.calls.Load() == 2 })
 }
 
 // counted counts the calls to Redis that set a wake-up, whatever they come to.
@@ -124,10 +124,10 @@ func TestHungRedis(t *testing.T) {
 	if each := time.Since(begin) / wakeUpBuffer; each > time.Millisecond {
 		t.Errorf("handing over took %s each", each)
 	}
-	wait(t, "the order ends by the sweep", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "the order ends by the sweep", func() bool { return s.left() == 0 })
 	begin = time.Now()
 	q.Close()
-	if took := time.Since(begin); took > 4*time.Second {
+	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("closing took %s", took)
 	}
 }

@@ -28,7 +28,7 @@ func TestRefundTasksRingUntilTheEnd(t *testing.T) {
 	for i := range 20 {
 		q.RefundAt(fmt.Sprint("r", i), time.Now())
 	}
-	wait(t, "all refunds end", 20*time.Second, func() bool { return s.refundsLeft() == 0 })
+	wait(t, "all refunds end", func() bool { return s.refundsLeft() == 0 })
 	for no, n := range s.refundRan {
 		if n != 3 {
 			t.Errorf("%s had %d turns, want 3", no, n)
@@ -47,7 +47,7 @@ func TestSweepCoversRefunds(t *testing.T) {
 			s := newShop(nil)
 			s.refundDue["r1"] = time.Now()
 			start(t, url, s) // nobody sets a wake-up
-			wait(t, "the refund has its turn", 20*time.Second, func() bool { return s.refundsLeft() == 0 })
+			wait(t, "the refund has its turn", func() bool { return s.refundsLeft() == 0 })
 		})
 	}
 }
@@ -62,13 +62,13 @@ func TestRefundsHaveAQueueOfTheirOwn(t *testing.T) {
 		s.due[no] = time.Now()
 		q.WakeAt(time.Now())
 	}
-	wait(t, "the storm is queued", 10*time.Second, func() bool {
+	wait(t, "the storm is queued", func() bool {
 		d, err := q.Depth()
 		return err == nil && d.States["scheduled"]+d.States["pending"] >= 1
 	})
 	q.RefundAt("r1", time.Now())
 	run(t, w)
-	wait(t, "the refund goes out in the storm", 15*time.Second, func() bool { return s.refundsLeft() == 0 })
+	wait(t, "the refund goes out in the storm", func() bool { return s.refundsLeft() == 0 })
 	if s.left() < 100 {
 		t.Errorf("only %d timeouts wait: there was no storm", s.left())
 	}

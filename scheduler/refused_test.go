@@ -55,18 +55,17 @@ func TestForgottenGrantBuriesNobody(t *testing.T) {
 		if !strings.Contains(text, "grants.sql") || !strings.Contains(text, "order_events") {
 			t.Errorf("a person is told %q", text)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nobody is told")
 	}
-	begin := time.Now()
-	wait(t, "some passes", 10*time.Second, func() bool { return time.Since(begin) > time.Second })
+	time.Sleep(time.Second) // some passes; more of them find no more
 	if failing, dead, err := letters.Count(t.Context()); failing+dead > 0 || err != nil || len(told) > 0 {
 		t.Errorf("%d failing, %d dead, told again %d times, %v", failing, dead, len(told), err)
 	}
 	if err := server.Exec(t.Context(), "GRANT INSERT ON shop.order_events TO weak@'%'"); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the right is there", 20*time.Second, func() bool {
+	wait(t, "the right is there", func() bool {
 		n := -1
 		err := f.DB.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM orders WHERE state = 'closed'").Scan(&n)
 		return err == nil && n == 20

@@ -38,7 +38,7 @@ func TestRedisThatRefuses(t *testing.T) {
 			for _, at := range s.due {
 				q.WakeAt(at)
 			}
-			wait(t, "tasks are set", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
+			wait(t, "tasks are set", func() bool { return tasks(t, q) >= 1 })
 			for _, queue := range slotQueues { // what asynq's forwarder does when they are due
 				_, _ = q.inspector().RunAllScheduledTasks(queue)
 			}
@@ -51,7 +51,7 @@ func TestRedisThatRefuses(t *testing.T) {
 				t.Errorf("doctor: %+v", f)
 			}
 			run(t, w)
-			wait(t, "what was pending ends", 4*time.Second, func() bool { return s.left() == 0 })
+			wait(t, "what was pending ends", func() bool { return s.left() == 0 })
 			onTime(t, s, 3)
 		})
 	}
@@ -75,12 +75,12 @@ func TestRedisThatRefuses(t *testing.T) {
 			}
 		}()
 		defer func() { close(stop); <-ended }()
-		wait(t, "orders end", 5*time.Second, func() bool { return s.left() == 0 })
+		wait(t, "orders end", func() bool { return s.left() == 0 })
 		onTime(t, s, 3)
 	})
 }
 
-// onTime adds orders, one after the other, and wants each to end within two seconds of its time.
+// onTime adds orders, one after the other, and wants each to end long before the ten minutes that tasks may explain.
 func onTime(t *testing.T, s *shop, n int) {
 	t.Helper()
 	for i := range n {
@@ -88,8 +88,8 @@ func onTime(t *testing.T, s *shop, n int) {
 		s.mu.Lock()
 		s.due[no] = at
 		s.mu.Unlock()
-		wait(t, no, 10*time.Second, func() bool { return s.left() == 0 })
-		if late := time.Since(at); late > 2*time.Second {
+		wait(t, no, func() bool { return s.left() == 0 })
+		if late := time.Since(at); late > time.Minute {
 			t.Errorf("%s ended %s late", no, late)
 		} else {
 			t.Logf("%s ended %s late", no, late.Round(10*time.Millisecond))
@@ -107,7 +107,7 @@ func TestTasksThatNobodyTakes(t *testing.T) {
 	for i := range len(slotQueues) {
 		q.WakeAt(old.Add(time.Duration(i) * time.Second))
 	}
-	wait(t, "tasks are in the queue", 5*time.Second, func() bool { return tasks(t, q) == len(slotQueues) })
+	wait(t, "tasks are in the queue", func() bool { return tasks(t, q) == len(slotQueues) })
 	for range 2 {
 		if d := w.sweep.explained(); d != 0 {
 			t.Errorf("tasks that nobody takes explain %s", d)

@@ -42,10 +42,10 @@ func TestRings(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var listening sync.WaitGroup
 	listening.Go(func() { one.Rings(ctx, func() { heard.Add(1) }) })
-	wait(t, "the ring is heard", 30*time.Second, func() bool { return heard.Load() == 1 })
-	wait(t, "the next one is", 30*time.Second, func() bool {
+	wait(t, "the ring is heard", func() bool { return heard.Load() == 1 })
+	wait(t, "the next one is", func() bool {
 		other.Ring(t.Context())
-		return heard.Load() == 2
+		return heard.Load() >= 2
 	})
 	if workers, err := one.Workers(); err != nil || len(workers) != 0 {
 		t.Errorf("who hears rings runs tasks: %+v, %v", workers, err)

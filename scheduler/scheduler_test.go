@@ -300,11 +300,16 @@ func (s *shop) left() int {
 	return len(s.due)
 }
 
-func wait(t *testing.T, what string, limit time.Duration, done func() bool) {
+// patience is how long anything may take on a busy machine before a test fails: nothing but what hangs does. It is
+// less than the ten minutes for which tasks in Redis may explain why the sweep waits.
+const patience = 3 * time.Minute
+
+// wait waits until something is done.
+func wait(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !done(); {
+	for deadline := time.Now().Add(patience); !done(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, limit)
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 		time.Sleep(10 * time.Millisecond) // polling, not timing
 	}
@@ -381,7 +386,7 @@ func TestOnTimeNeverEarly(t *testing.T) {
 	for _, d := range at {
 		q.WakeAt(d)
 	}
-	wait(t, "all due orders run", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "all due orders run", func() bool { return s.left() == 0 })
 	if s.early != 0 {
 		t.Errorf("%d early runs", s.early)
 	}
@@ -396,46 +401,52 @@ func TestRedisAwayFromTheStart(t *testing.T) {
 	for range 100 {
 		q.WakeAt(time.Now())
 	}
-	if took := time.Since(begin); took > 100*time.Millisecond {
+	if took := time.Since(begin); took > 2*time.Second { // each of a hundred would try to connect for longer
 		t.Errorf("handing over took %s", took)
 	}
-	wait(t, "orders end without Redis", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "orders end without Redis", func() bool { return s.left() == 0 })
 }
 
 // The same without any queue configured.
 func TestNoQueueAtAll(t *testing.T) {
 	s := newShop(map[string]time.Time{"o1": time.Now()})
 	start(t, "", s)
-	wait(t, "orders end without a queue", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "orders end without a queue", func() bool { return s.left() == 0 })
 }
 
 // FLUSHALL and a kill in the middle forget every wake-up; the orders must end all the same, on a real server.
 func TestRedisLosesEverything(t *testing.T) {
 	server := sqldbtest.RedisServer(t)
-	now := time.Now()
-	s := newShop(map[string]time.Time{"a": now.Add(1500 * time.Millisecond), "b": now.Add(1500 * time.Millisecond),
-		"c": now.Add(4 * time.Second)})
-	q, _ := start(t, server.URL(), s)
-	for no := range s.due {
-		q.WakeAt(s.due[no])
-	}
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()
-	wait(t, "wake-ups set", 5*time.Second, func() bool { return scheduled(t, client) >= 2 })
+	s := newShop(map[string]time.Time{})
+	q, w := newWorker(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
+	now := time.Now()
+	for no, in := range map[string]time.Duration{"a": 1500 * time.Millisecond, "b": 1500 * time.Millisecond,
+		"c": 4 * time.Second} {
+		s.due[no] = now.Add(in)
+		q.WakeAt(s.due[no])
+	}
+	wait(t, "wake-ups set", func() bool { return scheduled(t, client) >= 2 }) // nobody takes them yet
+	run(t, w)
+	wait(t, "the sweep knows this Redis", func() bool {
+		n, err := client.Exists(t.Context(), epochKey(slotQueues[0])).Result()
+		return err == nil && n == 1
+	})
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "wake-ups set again", 5*time.Second, func() bool { return scheduled(t, client) >= 1 })
-	wait(t, "a and b end", 10*time.Second, func() bool { return s.left() == 1 })
+	wait(t, "wake-ups set again", func() bool { return scheduled(t, client) >= 1 || s.left() == 0 })
+	wait(t, "a and b end", func() bool { return s.left() <= 1 })
 	server.Kill()
-	wait(t, "c ends while Redis is dead", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "c ends while Redis is dead", func() bool { return s.left() == 0 })
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.mu.Lock()
 	s.due["d"] = time.Now().Add(time.Second)
 	s.mu.Unlock()
-	wait(t, "d ends after Redis came back empty", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "d ends after Redis came back empty", func() bool { return s.left() == 0 })
 }
 
 // A task that a dead worker took stays "active" under its lease and blocks its id: the sweep must come without one
@@ -459,7 +470,7 @@ func TestTaskOfADeadWorker(t *testing.T) {
 	m.HSet(queue+"t:"+id, "state", "active")
 	s := newShop(map[string]time.Time{"o1": due})
 	start(t, "redis://"+m.Addr(), s)
-	wait(t, "the order ends by the sweep", 10*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "the order ends by the sweep", func() bool { return s.left() == 0 })
 }
 
 // WeChat without an answer must be asked again at the time the order says, and not give up.
@@ -473,7 +484,7 @@ func TestUnknownIsAskedAgain(t *testing.T) {
 		return nil
 	}
 	start(t, "redis://"+mini(t).Addr(), s)
-	wait(t, "asked until it answered", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "asked until it answered", func() bool { return s.left() == 0 })
 	if s.ran["o1"] < 3 {
 		t.Errorf("asked %d times", s.ran["o1"])
 	}
@@ -494,8 +505,11 @@ func TestPoisonRowsDoNotHideTheNext(t *testing.T) {
 		return nil
 	}
 	start(t, "", s)
-	wait(t, "the good one behind a full page runs", 10*time.Second,
-		func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.ran["good"] == 1 })
+	wait(t, "the good one behind a full page runs", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.ran["good"] == 1
+	})
 }
 
 // Beside customers a page is claimed, asked about and stored part by part: claimed whole, the claims of its first

