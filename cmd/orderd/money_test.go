@@ -131,6 +131,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 		want(c.exit, c.says, "reconcile", "run", "--date", "today")
 	}
 	want(exitOK, "balanced", "reconcile", "run", "--date", "today") // what was wrong was WeChat's, for a while
+	want(exitOK, "this replaces the result of "+time.Now().UTC().Format("2006-"), "reconcile", "run", "--date", "today")
 
 	if err := a.sim.AddFault(wechatsim.Fault{Endpoint: "bill", Kind: "duplicate_row", Count: 1}); err != nil {
 		t.Fatal(err)

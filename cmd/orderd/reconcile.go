@@ -44,6 +44,7 @@ var errOpen = errors.New("differences are open")
 // does it by itself every day.
 type reconcileRun struct {
 	output
+	confirm
 	person
 	// Date is the day of the bill. WeChat Pay makes it the next morning, and keeps it
 	// three months; today's is the simulator's alone.
@@ -68,6 +69,9 @@ func billDay(text string) string {
 // Run reconciles one bill, that of WeChat Pay or the file that was given.
 func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error {
 	return withCore(ctx, s, func(co *core) error {
+		if err := c.sayReplaced(ctx, co, t); err != nil {
+			return err
+		}
 		p := t.progress()
 		q := reconcile.RunRequest{Date: billDay(c.Date), Type: c.Type, Progress: stages(p)}
 		if c.Bill != "" {
@@ -88,6 +92,26 @@ func (c *reconcileRun) Run(ctx context.Context, s *settings, t *terminal) error 
 		}
 		return c.report(t, res)
 	})
+}
+
+// sayReplaced says which result the run replaces, and asks where the day is closed: a file leaves the result of a bill
+// that counts as it is.
+func (c *reconcileRun) sayReplaced(ctx context.Context, co *core, t *terminal) error {
+	was, err := co.reconciler.Replaced(ctx, reconcile.ID(billDay(c.Date), c.Type))
+	switch {
+	case errors.Is(err, reconcile.ErrNotFound): // what is no day Run says better
+		return nil
+	case err != nil || was == nil || c.Bill != "" && was.Counts:
+		return err
+	}
+	screen.Printf(t.Err, "this replaces the result of %s: %d differences are open; of those that people have ended "+
+		"(%d), proposed (%d) or put off (%d), what two people wrote off stays, with all that was said and done\n",
+		stamp(was.FinishedAt), was.Result.Open, was.Ended, was.Proposed, was.Marked)
+	if k := was.Closing; k != nil {
+		return c.ask(t, fmt.Sprintf("%s was closed by %s, and has to be closed once more when the result is another. "+
+			"Run it again?", k.Date, k.Who))
+	}
+	return nil
 }
 
 // reconcileConfirm is `orderd reconcile confirm`: a second person's word on a file.

@@ -242,6 +242,11 @@ func TestMarkPendingIsNoWriteOff(t *testing.T) {
 		if err := mark(local); err != nil || d.statusOf(t, day, local) != reconcile.StatusPending {
 			t.Errorf("near midnight, and the next bill is not here: %v", err)
 		}
+		d.run(t, day) // once more: whose word it is, and why, stays
+		if x := d.diffs(t, day)[local]; x.Status != reconcile.StatusPending || x.ResolvedBy != fin.ActorID ||
+			x.ResolvedWhy != "tomorrow" {
+			t.Errorf("after another run it says %s, %q, %q", x.Status, x.ResolvedBy, x.ResolvedWhy)
+		}
 		// The next bill is here and does not have it: it is open, in whatever way it came to wait.
 		d.Clock.Set(midnight.Add(36 * time.Hour))
 		d.bills.bills[nextDay] = billOf()

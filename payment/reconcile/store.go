@@ -505,12 +505,17 @@ WHERE id = ?`, append(args, d.ID)...); err != nil {
 	return nil
 }
 
-// forgotten is the SET of what was decided about a difference that is open again. Who had
-// proposed to write it off spoke of what has ended since; what only waited is the same. It
-// comes before the status is set: MySQL sets from left to right.
-const forgotten = `proposed_by = CASE status WHEN 'RESOLVED' THEN '' ELSE proposed_by END,
-  proposed_why = CASE status WHEN 'RESOLVED' THEN '' ELSE proposed_why END,
-  resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0`
+// forgotten is the SET of what was decided about a difference that is open again, and stillWaits of one that waits
+// for another bill: whose word that is stays. Who had proposed to write it off spoke of what has ended since; what
+// only waited is the same. It comes before the status is set: MySQL sets from left to right.
+const (
+	unproposed = `proposed_by = CASE status WHEN 'RESOLVED' THEN '' ELSE proposed_by END,
+  proposed_why = CASE status WHEN 'RESOLVED' THEN '' ELSE proposed_why END`
+	forgotten  = unproposed + `, resolution = '', resolved_by = '', resolved_why = '', resolved_at = 0`
+	stillWaits = unproposed + `, resolution = '',
+  resolved_by = CASE status WHEN 'RESOLVED' THEN '' ELSE resolved_by END,
+  resolved_why = CASE status WHEN 'RESOLVED' THEN '' ELSE resolved_why END, resolved_at = 0`
+)
 
 // reopen goes by what this bill, which counts, has: what was resolved, by whomever, and is
 // found again is open again (a bill that was short, then whole, then short once more),
@@ -522,7 +527,7 @@ func reopen(ctx context.Context, tx *sqldb.Tx, found []Difference, known map[str
 			continue
 		}
 		if _, err := tx.Update(ctx, `UPDATE differences
-SET `+forgotten+`, status = ?, waits_for = ?, pending_until = ?
+SET `+stillWaits+`, status = ?, waits_for = ?, pending_until = ?
 WHERE id = ?
   AND status IN ('RESOLVED', 'PENDING_NEXT_DAY')`, string(d.Status), d.WaitsFor, sqldb.Millis(d.PendingUntil),
 			d.ID); err != nil {

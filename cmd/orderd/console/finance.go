@@ -36,6 +36,8 @@ type Closer interface {
 	// Closable says whether CloseDay would succeed, and else why not.
 	Closable(ctx context.Context, date string) error
 	Closings(ctx context.Context, date string) ([]reconcile.Closing, error)
+	// Replaced tells what another run of a bill would replace, nil while there is nothing.
+	Replaced(ctx context.Context, id string) (*reconcile.Replaced, error)
 	Pack(ctx context.Context, date string, seq int64) (*reconcile.Pack, error)
 	// Across gives the rows of a day that stand in the bill of another one.
 	Across(ctx context.Context, date string) (reconcile.AcrossRows, error)

@@ -228,3 +228,35 @@ VALUES ('2020-01-02', 1, 'x', 'request', 'x', 1, '', '', '', '')`)
 		t.Error("a closed day is offered to be closed, or said not to be")
 	}
 }
+
+// Whoever runs a day again has to know what is replaced by it and what stays, before it is done.
+func TestAnotherRunSaysWhatItReplaces(t *testing.T) {
+	d, date, x := shortDay(t)
+	b := d.browser(t, "fay", Finance)
+	run := uiBooks + "/" + date + "-ALL/run"
+	says := []string{"将被替换的结果", "已处理的差异 0 条，已提议核销 1 条", "两人核销的差异"}
+	next := reconcile.Day(d.Clock.Now())
+	for _, text := range says {
+		if page := b.get(uiBooks + "/" + next + "-ALL/run"); strings.Contains(page.Body.String(), text) {
+			t.Errorf("a day that nobody has reconciled says %q", text)
+		}
+	}
+	resolve := func(who string) {
+		t.Helper()
+		if _, err := d.books.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+			Reason: "lost", Cause: reconcile.ByOperator(who, "request", "r")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resolve("bea")
+	for _, text := range says {
+		want(t, b.get(run), 200, text)
+	}
+	resolve("carl")
+	if _, err := d.books.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "all is well",
+		Cause: reconcile.ByOperator("bea", "request", "r")}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, b.get(run), 200, "已处理的差异 1 条")
+	want(t, b.get(run), 200, "第 1 次关账：bea")
+}

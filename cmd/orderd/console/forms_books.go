@@ -21,7 +21,7 @@ func (c *console) bookActs() []act {
 	return []act{
 		{name: "day.run", path: uiBooks + "/:id/run", route: "POST /admin/v1/reconciliations",
 			waits: true, fields: []field{text("bill_date"), text("bill_type"), withReason},
-			show: c.daySubject(nil), body: func(s *subject, form map[string]string) (map[string]any, error) {
+			show: c.dayToRun, body: func(s *subject, form map[string]string) (map[string]any, error) {
 				return map[string]any{"bill_date": s.values["bill_date"], "bill_type": s.values["bill_type"],
 					"reason": form["reason"]}, nil // of the page's day, whatever was posted
 			}},
@@ -121,6 +121,28 @@ func (c *console) daySubject(off func(s *reconcile.Stored, sha1 string) string) 
 		}
 		return v, nil
 	}
+}
+
+// dayToRun is a day that is to be reconciled, with what it already has and the run replaces.
+func (c *console) dayToRun(ctx echo.Context) (subject, error) {
+	s, err := c.daySubject(nil)(ctx)
+	if err != nil {
+		return s, err
+	}
+	was, err := c.Reconciler.Replaced(ctx.Request().Context(), ctx.Param("id"))
+	if err != nil || was == nil {
+		return s, reconcileError(err)
+	}
+	l := languageOf(ctx.Request())
+	s.facts = append(s.facts,
+		fact{"run.replaces", l.word("run.result", clock(was.FinishedAt), was.Result.Payments.BillCount,
+			was.Result.Refunds.BillCount, cmp.Or(was.SHA1, "–")), false},
+		fact{"run.people", l.word("run.did", was.Ended, was.Proposed, was.Marked), false},
+		fact{"run.keeps", l.word("run.kept"), false})
+	if k := was.Closing; k != nil {
+		s.facts = append(s.facts, fact{"run.closed", l.word("run.reopens", k.Seq, k.Who, clock(k.At)), false})
+	}
+	return s, nil
 }
 
 // dayToClose is a day that is to be closed, with why it cannot be.
