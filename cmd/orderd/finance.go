@@ -49,7 +49,11 @@ func (c *reconcileMonth) Run(ctx context.Context, s *settings, t *terminal) erro
 		if err != nil {
 			return err
 		}
-		if err := c.into(t, func(t *terminal) error { return c.write(t, &m) }); err != nil {
+		lacks, err := console.MonthLacks(ctx, &m, co.orders, co.orders)
+		if err != nil {
+			return err
+		}
+		if err := c.into(t, func(t *terminal) error { return c.write(t, &m, lacks) }); err != nil {
 			return err
 		}
 		if m.Missing > 0 || m.Sums.Open > 0 {
@@ -60,14 +64,14 @@ func (c *reconcileMonth) Run(ctx context.Context, s *settings, t *terminal) erro
 }
 
 // write prints a month in the form that was asked for.
-func (c *reconcileMonth) write(t *terminal, m *reconcile.Month) error {
+func (c *reconcileMonth) write(t *terminal, m *reconcile.Month, lacks []reconcile.MonthLack) error {
 	switch c.Output {
 	case "csv":
 		return reconcile.WriteMonthCSV(t.Out, m)
 	case "xlsx":
 		return reconcile.WriteMonthXLSX(t.Out, m)
 	}
-	return output{Output: c.Output}.show(t, console.ViewMonth(m), func(w io.Writer) {
+	return output{Output: c.Output}.show(t, console.ViewMonth(m, lacks), func(w io.Writer) {
 		screen.Printf(w, "DAY\tSTATE\tPAID\tREFUNDED\tBILL\tOURS\tFEES\tNET\tOPEN\tPENDING\tCLOSED\n")
 		line := func(day, state string, f *reconcile.Figures, closed string) {
 			screen.Printf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", day, state, f.PaidFen, f.RefundFen,
@@ -91,7 +95,29 @@ func (c *reconcileMonth) write(t *terminal, m *reconcile.Month) error {
 			closed = "closed"
 		}
 		line(m.Month, state, &m.Sums, closed)
+		for i := range lacks {
+			l := &lacks[i]
+			screen.Printf(w, "LACKS\t%s\t%s\t%d\t%s\n", l.What, cmp.Or(l.Date, m.Month), l.Count, doAbout(l))
+		}
 	})
+}
+
+// doAbout is the verb that ends what a month lacks.
+func doAbout(l *reconcile.MonthLack) string {
+	switch l.What {
+	case reconcile.LackRun:
+		return "orderd reconcile run --date " + l.Date
+	case reconcile.LackOpen, reconcile.LackNeighbour:
+		return "orderd reconcile diffs " + l.Date
+	case reconcile.LackClosing:
+		return "orderd reconcile close " + l.Date
+	case reconcile.LackHeld:
+		return "orderd held list"
+	case reconcile.LackRefunds:
+		return "orderd refund list"
+	case reconcile.LackDue:
+	}
+	return "wait for the bill"
 }
 
 // orNone prints a number, and nothing for 0.

@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"orderd/migrations/bounds"
+	"orderd/order"
 	"orderd/order/orderhttp"
 	"orderd/payment"
 	"orderd/payment/reconcile"
@@ -97,12 +98,53 @@ type MonthView struct {
 	NotDue   int            `json:"not_due_days"`
 	Sums     FiguresView    `json:"sums"`
 	Days     []MonthDayView `json:"days"`
+	// Lacks is what stands between the month and its closing, and the money that waits beside it.
+	Lacks []reconcile.MonthLack `json:"lacks"`
 }
 
-// ViewMonth shows a month.
-func ViewMonth(m *reconcile.Month) MonthView {
+// HeldMoney and RefundMoney are of *order.Service: what waits in money.
+type (
+	HeldMoney interface {
+		HeldBacklog(ctx context.Context) (order.HeldBacklog, error)
+	}
+	RefundMoney interface {
+		RefundBacklog(ctx context.Context) (order.RefundBacklog, error)
+	}
+)
+
+// MonthLacks is what a month lacks before it can be closed: of its days, and the money that has waited since before its
+// end, of whichever month that is.
+func MonthLacks(ctx context.Context, m *reconcile.Month, orders HeldMoney, back RefundMoney) (
+	all []reconcile.MonthLack, err error) {
+	all = m.Lacks()
+	held, err := orders.HeldBacklog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refunds, err := back.RefundBacklog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if held.Count > 0 && held.Oldest.Before(m.End()) {
+		all = append(all, reconcile.MonthLack{What: reconcile.LackHeld, Count: held.Count, Fen: held.Amount})
+	}
+	open := reconcile.MonthLack{What: reconcile.LackRefunds}
+	for state, n := range refunds.Count {
+		if n > 0 && refunds.Oldest[state].Before(m.End()) {
+			open.Count += n
+			open.Fen += refunds.Amount[state]
+		}
+	}
+	if open.Count > 0 {
+		all = append(all, open)
+	}
+	return all, nil
+}
+
+// ViewMonth shows a month, and what it lacks.
+func ViewMonth(m *reconcile.Month, lacks []reconcile.MonthLack) MonthView {
 	v := MonthView{Month: m.Month, Closed: m.Closed, Balanced: m.Balanced(), Missing: m.Missing, NotDue: m.NotDue,
-		Sums: viewFigures(&m.Sums), Days: []MonthDayView{}}
+		Sums: viewFigures(&m.Sums), Days: []MonthDayView{}, Lacks: lacks}
 	for i := range m.Days {
 		d := &m.Days[i]
 		day := MonthDayView{Date: d.Date, State: d.State, Open: d.Open, Pending: d.Pending,
@@ -126,7 +168,11 @@ func (c *console) getMonth(ctx echo.Context) error {
 	if media, ext, file := asFile(ctx.Request()); file {
 		return c.sendMonth(ctx, media, ext, &m)
 	}
-	return ctx.JSON(http.StatusOK, ViewMonth(&m))
+	lacks, err := MonthLacks(ctx.Request().Context(), &m, c.Orders, c.Refunds)
+	if err != nil {
+		return err
+	}
+	return ctx.JSON(http.StatusOK, ViewMonth(&m, lacks))
 }
 
 // sendMonth sends a month as a file.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/xuri/excelize/v2"
 
+	"orderd/order"
+	"orderd/order/ordertest"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
 )
@@ -259,4 +261,64 @@ func TestAnotherRunSaysWhatItReplaces(t *testing.T) {
 	}
 	want(t, b.get(run), 200, "已处理的差异 1 条")
 	want(t, b.get(run), 200, "第 1 次关账：bea")
+}
+
+// Whoever closes a month must find all that stands in the way at one place, each with where it is ended: on the page,
+// by the API and by the verb.
+func TestTheMonthSaysWhatItLacks(t *testing.T) {
+	d, date, x := shortDay(t)
+	d.SKU(t, "cup", 5)
+	d.Clock.Advance(24 * time.Hour) // the bill of the next day should be here
+	next := reconcile.Day(d.Clock.Now().AddDate(0, 0, -1))
+	no := d.PaidOne(t, "c2", "cup", 1).OrderNo
+	if _, err := d.Service.AskRefund(t.Context(), order.AskRefund{OrderNo: no, Reason: "broken", RequestID: "k",
+		NeedsPerson: true, Cause: ordertest.Customer}); err != nil {
+		t.Fatal(err)
+	}
+	lacks := func() map[reconcile.Lack]reconcile.MonthLack {
+		all := map[reconcile.Lack]reconcile.MonthLack{}
+		m := asJSON[MonthView](t, d.ask(Finance, "GET", "/admin/v1/months/"+date[:7], "").Body.Bytes())
+		for _, l := range m.Lacks {
+			all[l.What] = l
+		}
+		return all
+	}
+	got := lacks()
+	for what, l := range map[reconcile.Lack]reconcile.MonthLack{
+		reconcile.LackRun:     {Date: next, State: reconcile.DayMissing, Count: 1, Stops: true},
+		reconcile.LackOpen:    {Date: date, State: reconcile.DayOpen, Count: 1, Stops: true},
+		reconcile.LackRefunds: {Count: 1, Fen: got[reconcile.LackRefunds].Fen},
+	} {
+		if l.What = what; got[what] != l || l.Count == 0 {
+			t.Errorf("%s: %+v, want %+v", what, got[what], l)
+		}
+	}
+	if _, early := got[reconcile.LackClosing]; early || got[reconcile.LackRefunds].Fen == 0 {
+		t.Errorf("%+v", got)
+	}
+	b := d.browser(t, "fay", Finance)
+	page := b.get(uiBooks + "?month=" + date[:7])
+	at := uiBooks + "/" + date + "-ALL"
+	for _, text := range []string{"关账前还缺什么", `href="` + at + `?status=OPEN#diffs">` + date, "1 条差异未处理",
+		`href="` + uiBooks + "/" + next + `-ALL/run">` + next, "1 笔退款未完成", `href="/ui/refunds"`} {
+		want(t, page, 200, text)
+	}
+	for _, who := range []string{"bea", "carl"} {
+		if _, err := d.books.Resolve(t.Context(), reconcile.Resolve{ID: x.ID, Action: reconcile.WriteOff,
+			Reason: "lost", Cause: reconcile.ByOperator(who, "request", "r")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got = lacks()
+	if got[reconcile.LackClosing].Date != date || got[reconcile.LackOpen].Count != 0 {
+		t.Errorf("balanced, and nobody has closed it: %+v", got)
+	}
+	want(t, b.get(uiBooks+"?month="+date[:7]), 200, `href="`+at+`/close"`)
+	if _, err := d.books.CloseDay(t.Context(), reconcile.CloseDay{Date: date, Reason: "all is well",
+		Cause: reconcile.ByOperator("bea", "request", "r")}); err != nil {
+		t.Fatal(err)
+	}
+	if got = lacks(); got[reconcile.LackClosing].Count != 0 {
+		t.Errorf("closed: %+v", got)
+	}
 }

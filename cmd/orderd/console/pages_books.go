@@ -51,6 +51,60 @@ type monthView struct {
 	This, CSV, XLS string
 	Open           int64 // of all days
 	Acts           []link
+	Lacks          []lackRow
+}
+
+// lackRow is what a month lacks, of one kind, with the pages where each of it is ended.
+type lackRow struct {
+	What  reconcile.Lack
+	Count int64
+	Fen   payment.Fen
+	Stops bool
+	Pages []lackPage
+}
+
+// lackPage is where something is ended that a month lacks; Day is "" for what is of no day.
+type lackPage struct {
+	Day, Path string
+	Count     int64
+}
+
+// lackRows puts what a month lacks together by its kind.
+func lackRows(lacks []reconcile.MonthLack) (rows []lackRow) {
+	for _, what := range reconcile.Lacks() {
+		row := lackRow{What: what}
+		for i := range lacks {
+			if l := &lacks[i]; l.What == what {
+				row.Count, row.Fen, row.Stops = row.Count+l.Count, row.Fen+l.Fen, l.Stops
+				row.Pages = append(row.Pages, lackPage{l.Date, lackPath(l), l.Count})
+			}
+		}
+		if row.Count > 0 {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// lackPath is the page where it is ended, "" where only time does that.
+func lackPath(l *reconcile.MonthLack) string {
+	day := uiBooks + "/" + reconcile.ID(l.Date, payment.BillAll)
+	switch l.What {
+	case reconcile.LackRun:
+		return day + "/run"
+	case reconcile.LackOpen:
+		return day + "?status=" + string(reconcile.StatusOpen) + "#diffs"
+	case reconcile.LackNeighbour:
+		return day + "?status=" + string(reconcile.StatusPending) + "#diffs"
+	case reconcile.LackClosing:
+		return day + "/close"
+	case reconcile.LackHeld:
+		return "/ui/held"
+	case reconcile.LackRefunds:
+		return "/ui/refunds"
+	case reconcile.LackDue:
+	}
+	return ""
 }
 
 // monthRow is a day of the table: it has a page once there was a run.
@@ -95,6 +149,11 @@ func (c *console) monthPage(ctx echo.Context) error {
 	for i := range m.Days {
 		v.Rows = append(v.Rows, monthRow{m.Days[i], dayPath(&m.Days[i])})
 	}
+	lacks, err := MonthLacks(ctx.Request().Context(), &m, c.Orders, c.Refunds)
+	if err != nil {
+		return err
+	}
+	v.Lacks = lackRows(lacks)
 	return c.show(ctx, "reconciliations", v)
 }
 

@@ -269,6 +269,9 @@ func values() map[string][]string {
 	for _, a := range reconcile.Actions() {
 		v["does."] = append(v["does."], string(a))
 	}
+	for _, l := range reconcile.Lacks() {
+		v["lack."] = append(v["lack."], string(l))
+	}
 	v["doeswhat."], v["note."] = v["does."], []string{reconcile.NoteComment, reconcile.NoteAssign, reconcile.NoteAct,
 		"row"}
 	for _, o := range reconcile.Outcomes() {
@@ -314,7 +317,7 @@ func TestNoWordIsMissing(t *testing.T) {
 		t.Fatalf("%d words, %v", len(names), err)
 	}
 	named := regexp.MustCompile(`"((?:need|nav|story|todo|side|bridge|said|off|card|line|mode|way|[cf]|units|due|cb|` +
-		`today)\.[a-z.]+)"`)
+		`today|run|limit)\.[a-z.]+)"`)
 	for _, file := range source {
 		if strings.HasSuffix(file, "_test.go") || file == "words.go" {
 			continue
