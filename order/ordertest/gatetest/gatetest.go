@@ -118,7 +118,7 @@ func (p *Pod) Held(t testing.TB, sku string) {
 }
 
 // within bounds the waiting for a condition.
-const within = 30 * time.Second
+const within = 2 * time.Minute
 
 // Eventually waits for a condition.
 func Eventually(t testing.TB, what string, is func() bool) {

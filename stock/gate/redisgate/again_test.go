@@ -60,7 +60,7 @@ func TestNameOfASaleThatEndedIsUsedAgain(t *testing.T) {
 	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
 	m.lineOf("old", "sale")
 	m.setGate(stock.GateChange{SkuID: "old", Sale: "sale", Mode: stock.GateRedis, Buckets: 1, Rate: 1,
-		ClosesAt: time.Now().Add(100 * time.Millisecond)})
+		ClosesAt: time.Now().Add(500 * time.Millisecond)})
 	m.until("it is over", func() bool {
 		return m.count("SELECT COUNT(*) FROM stock_gates WHERE state = 'ended'") == 1 &&
 			m.count("SELECT COUNT(*) FROM stock_buckets WHERE state <> 'closed'") == 0
@@ -81,7 +81,7 @@ func TestNameOfASaleIsUsedAgainLater(t *testing.T) {
 	old.fill(5)
 	m.setGate(stock.GateChange{SkuID: "old", Sale: "sale", Mode: stock.GateOff})
 	for _, name := range []string{"gate", "queue", "queued"} { // their hour is nearly over
-		if err := m.client.Expire(t.Context(), name+"_{sale/0}", 5*time.Second).Err(); err != nil {
+		if err := m.client.Expire(t.Context(), name+"_{sale/0}", 30*time.Second).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}

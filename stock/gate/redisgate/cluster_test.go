@@ -145,7 +145,7 @@ func TestClusterMasterWithAQueueDies(t *testing.T) {
 	client := clusterClient(t, c)
 	m := &market{T: t, db: sqldbtest.SQLite(t), client: client, loose: true}
 	m.startOn(m.db, 2)
-	l := m.queues("hot", stocked, clusterBuckets, 12)
+	l := m.queues("hot", stocked, clusterBuckets, filling)
 	l.fill(120)
 	dead := ownerOf(t, client, "gate_queues")
 	var lost, there int64 // that wait on the dead one, and on the others

@@ -12,8 +12,8 @@ import (
 )
 
 // soldAgainWithin is how long a sale may be without Redis after a fail-over: two looks of the keeper for the drift, one
-// for new buckets, and a machine that is busy.
-const soldAgainWithin = 10 * time.Second
+// for new buckets, and a machine that is busy; less than stock.SeenFor, after which units are given up in any case.
+const soldAgainWithin = 25 * time.Second
 
 // pair is a Redis and one that is to follow it.
 type pair struct{ master, replica *servers.Redis }

@@ -287,7 +287,7 @@ func TestQueueIsDrainedBeforeItsBucketsGo(t *testing.T) {
 		},
 		"closed": func(m *market) func() bool {
 			m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2, Rate: 100,
-				ClosesAt: time.Now().Add(100 * time.Millisecond)})
+				ClosesAt: time.Now().Add(500 * time.Millisecond)})
 			return func() bool {
 				return m.count("SELECT COUNT(*) FROM stock_gates WHERE state = 'ended'") == 1 &&
 					m.count("SELECT COUNT(*) FROM stock_buckets WHERE state <> 'closed'") == 0
@@ -301,7 +301,7 @@ func TestQueueIsDrainedBeforeItsBucketsGo(t *testing.T) {
 	for name, finish := range ends {
 		t.Run(name, func(t *testing.T) {
 			m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 2)
-			l := m.queues("hot", stocked, 2, 100)
+			l := m.queues("hot", stocked, 2, filling)
 			waiting := l.fill(150)
 			over := finish(m)
 			m.until("they run out", func() bool {
@@ -326,6 +326,10 @@ func TestQueueIsDrainedBeforeItsBucketsGo(t *testing.T) {
 	}
 }
 
+// filling is the rate of a sale that is filled, in orders a second: so few that on any machine more come than are let
+// in. Who wants those who wait to have their orders soon gives the sale another rate afterwards.
+const filling = 1
+
 // fill has placements ask until so many wait, and gives how many did.
 func (l *line) fill(waiting int64) (n int64) {
 	l.Helper()
@@ -343,7 +347,7 @@ func (l *line) fill(waiting int64) (n int64) {
 // A new rate must hold at once, and leave those alone who wait.
 func TestRateChangesWithoutANewEpoch(t *testing.T) {
 	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 2)
-	l := m.queues("hot", 400, 2, 1)
+	l := m.queues("hot", 400, 2, filling)
 	l.fill(100)
 	before := m.count("SELECT epoch FROM stock_gates")
 	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2, Rate: 10_000})
@@ -352,7 +356,7 @@ func TestRateChangesWithoutANewEpoch(t *testing.T) {
 		_, err := l.drainOnce(m.pods[1], 100)
 		return err == nil && l.sold.Load() >= 100
 	})
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > time.Minute { // by the old one it would be longer
 		m.Errorf("the new rate was seen after %s", took)
 	}
 	if after := m.count("SELECT epoch FROM stock_gates"); after != before {
@@ -365,13 +369,14 @@ func TestRateChangesWithoutANewEpoch(t *testing.T) {
 func TestRedisForgetsTheQueue(t *testing.T) {
 	const stocked = 300
 	onLines(t, 2, func(m *market) {
-		l := m.queues("hot", stocked, 2, 50)
+		l := m.queues("hot", stocked, 2, filling)
 		l.fill(100)
 		before := m.epochs.Load()
 		if err := m.client.FlushAll(m.Context()).Err(); err != nil {
 			m.Fatal(err)
 		}
 		m.until("there is a new epoch", func() bool { return m.epochs.Load() > before })
+		m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2, Rate: 50})
 		end := l.drainers(m.pods...)
 		l.crowd(20)()
 		l.drained()
@@ -387,7 +392,7 @@ func TestRedisForgetsTheQueue(t *testing.T) {
 func TestWhoWaitsComesBeforeTheNextEpoch(t *testing.T) {
 	const stocked = 300
 	onLines(t, 2, func(m *market) {
-		l := m.queues("hot", stocked, 2, 50)
+		l := m.queues("hot", stocked, 2, filling)
 		l.fill(100)
 		admin := stock.NewAdmin(m.db, time.Now)
 		g, _, err := admin.FindGate(m.Context(), "hot")
@@ -408,6 +413,7 @@ func TestWhoWaitsComesBeforeTheNextEpoch(t *testing.T) {
 		if n := m.count("SELECT COUNT(*) FROM stock_buckets WHERE state = 'open'"); n != 0 {
 			m.Errorf("%d buckets are open while others wait", n)
 		}
+		m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: 2, Rate: 50})
 		end := l.drainers(m.pods...)
 		newcomers()
 		l.drained()
@@ -444,7 +450,7 @@ func TestWhoDoesNotKnowThatTheEpochEndedSellsNothing(t *testing.T) {
 	m.shape = func(s gate.Shared) gate.Shared { still.Shared = s; return still }
 	m.startOn(m.db, 1)
 	p := m.pods[0]
-	m.queues("hot", stocked, 2, 2)
+	m.queues("hot", stocked, 2, filling)
 	var waiting []string
 	for i := 0; i < stocked; {
 		_, err := p.Place(t.Context(), cartOf(fmt.Sprint("c", i), "key", "hot"))
@@ -547,9 +553,10 @@ func comesTooEarly(m *market, sku string, soon time.Duration) bool {
 func TestRateIsKeptAfterManyBuckets(t *testing.T) {
 	const rate, buckets = 40, 4
 	m := newLine(t, sqldbtest.SQLite(t), miniredis.RunT(t).Addr(), 1)
-	l := m.queues("hot", 400, buckets, rate)
+	l := m.queues("hot", 400, buckets, filling)
 	l.fill(300)
 	m.pods[0].Stop()
+	m.setGate(stock.GateChange{SkuID: "hot", Mode: stock.GateRedis, Buckets: buckets, Rate: rate})
 	now := time.Now().Add(time.Hour)
 	s := redisgate.NewShared(redisgate.SharedConfig{DB: m.db, Client: m.client, Now: func() time.Time { return now }})
 	admin := stock.NewAdmin(m.db, time.Now)

@@ -70,7 +70,7 @@ func TestSafetyNamesEachWrongSetting(t *testing.T) {
 	replica := sqldbtest.RedisServer(t, "--replicaof", strings.Replace(server.Addr, ":", " ", 1))
 	replicas := func(want sqldb.Level) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(2 * time.Minute); ; {
 			found := redisgate.Safety(t.Context(), client, redisgate.SafetyOptions{})
 			if f := found[len(found)-1]; f.ID == "gate_redis.replicas" && f.Level == want {
 				return

@@ -180,7 +180,7 @@ func (m *market) buyers(callers int, skus ...string) *demand {
 }
 
 // slowBuyer is the pause of a buyer between two purchases.
-const slowBuyer = 30 * time.Millisecond
+const slowBuyer = 60 * time.Millisecond
 
 func (d *demand) buy(i int, skus []string) {
 	m := d.m
