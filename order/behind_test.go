@@ -17,6 +17,7 @@ import (
 	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/trail"
+	"orderd/stock"
 )
 
 // behind gives a fixture and a second service beside it, whose reading side is a server that does not lead any more:
@@ -294,7 +295,7 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 		}
 	}
 	f.SKU(t, "mug", 9)
-	f.PlaceOne(t, "a", "mug", 1)
+	paid := f.PaidOne(t, "a", "mug", 1)
 	shows(1)
 	if err := replica.Exec(t.Context(), "STOP SLAVE SQL_THREAD"); err != nil {
 		t.Fatal(err)
@@ -307,6 +308,7 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 	if n := listed(order.Filter{CustomerID: "c"}); n != 3 {
 		t.Errorf("his own: %d of 3", n)
 	}
+	listsBehind(t, f, paid.OrderNo)
 	if got, err := f.FindOwn(t.Context(), "c", b.OrderNo); err != nil || got.State != order.StatePending {
 		t.Errorf("his own order: %s, %v", got.State, err)
 	}
@@ -325,8 +327,43 @@ func TestReplicaShowsListsAndDecidesNothing(t *testing.T) {
 	if err := replica.Exec(t.Context(), "START SLAVE"); err != nil {
 		t.Fatal(err)
 	}
-	shows(3)
+	shows(4)
 	repairedBehind(t, f, replica)
+}
+
+// listsBehind: a replica that is held back has neither the newest SKU nor the newest refund in its lists. Whose refund
+// it is, and who approves all that wait, sees it; a placement finds the SKU.
+func listsBehind(t *testing.T, f *ordertest.Fixture, paid string) {
+	t.Helper()
+	no := f.MustAsk(t, ordertest.Ask(paid, "back", 1)).OutRefundNo
+	for name, c := range map[string]struct {
+		of   order.RefundFilter
+		want int
+	}{
+		"all":                {order.RefundFilter{}, 0},
+		"those that wait":    {order.RefundFilter{State: order.RefundStatePending}, 0},
+		"of the order":       {order.RefundFilter{OrderNo: paid}, 1},
+		"to act on":          {order.RefundFilter{State: order.RefundStatePending, Primary: true}, 1},
+		"to act on, of none": {order.RefundFilter{State: order.RefundStateOwed, Primary: true}, 0},
+	} {
+		got, _, err := f.ListRefunds(t.Context(), c.of)
+		if err != nil || len(got) != c.want || c.want > 0 && got[0].OutRefundNo != no {
+			t.Errorf("refunds, %s: %d of %d: %v", name, len(got), c.want, err)
+		}
+	}
+	f.SKU(t, "new", 3)
+	for name, list := range map[string]func() ([]stock.SKU, error){
+		"list":      func() ([]stock.SKU, error) { return f.Admin.List(t.Context(), "", 10) },
+		"list from": func() ([]stock.SKU, error) { return f.Admin.ListFrom(t.Context(), "m", "", 10) },
+	} {
+		if got, err := list(); err != nil || len(got) != 1 || got[0].SkuID != "mug" {
+			t.Errorf("%s of SKUs: %+v, %v", name, got, err)
+		}
+	}
+	if got, err := f.Admin.FindMany(t.Context(), []string{"new"}); err != nil || len(got) != 1 {
+		t.Errorf("found are %+v, %v", got, err)
+	}
+	f.PlaceOne(t, "of-the-new", "new", 1)
 }
 
 // repairedBehind has a row broken, and the replica held back while it is mended: whoever repairs is told what is left,

@@ -386,7 +386,8 @@ func (s *Service) refundHeld(ctx context.Context, transactionID, why string, cau
 		return err
 	}
 	if done.refund == nil {
-		waits, _, err := s.ListRefunds(ctx, RefundFilter{TransactionID: transactionID, State: RefundStatePending})
+		waits, _, err := s.ListRefunds(ctx, RefundFilter{TransactionID: transactionID, State: RefundStatePending,
+			Primary: true})
 		if err == nil && len(waits) > 0 {
 			err = ErrRefundWaits
 		}
@@ -489,6 +490,8 @@ func (s *Service) FindOwnRefund(ctx context.Context, customerID, outRefundNo str
 
 // RefundFilter selects refunds, newest numbers first. Zero fields do not select.
 type RefundFilter struct {
+	// Primary reads where refunds are written, for whoever acts on what is listed.
+	Primary       bool
 	State         RefundState
 	OrderNo       string
 	TransactionID string
@@ -497,17 +500,28 @@ type RefundFilter struct {
 	Cursor        string // out_refund_no of the last one seen
 }
 
-// ListRefunds gives refunds and the cursor of the next page, "" at the end.
+// ListRefunds gives refunds and the cursor of the next page, "" at the end. Those of all
+// orders are shown, and may be as old as a replica is; those of an order or of a payment
+// are of the primary.
 func (s *Service) ListRefunds(ctx context.Context, f RefundFilter) ([]Refund, string, error) {
 	limit := pageSize(f.Limit)
 	if err := bounds.OutRefundNo.Cursor(f.Cursor); err != nil {
 		return nil, "", err
 	}
 	var rows []Refund
-	err := s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		rows, err = listRefunds(ctx, tx, &f, limit+1)
+	list := func(ctx context.Context, q querier) (err error) {
+		rows, err = listRefunds(ctx, q, &f, limit+1)
 		return err
-	})
+	}
+	var err error
+	switch {
+	case f.Primary:
+		err = s.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return list(ctx, tx) })
+	case f.OrderNo+f.TransactionID != "": // who has just asked for one sees it
+		err = s.db.Snapshot(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return list(ctx, tx) })
+	default:
+		err = s.db.Shown().Snapshot(ctx, func(ctx context.Context, v sqldb.View) error { return list(ctx, v) })
+	}
 	if err != nil {
 		return nil, "", sqldb.Wrap("list refunds", err)
 	}

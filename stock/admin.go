@@ -442,19 +442,20 @@ func (a *Admin) FindMany(ctx context.Context, ids []string) ([]SKU, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	return a.query(ctx, `SELECT `+shownColumns+`
+	return a.query(ctx, a.db, `SELECT `+shownColumns+`
 FROM skus
 WHERE sku_id IN (`+sqldb.In(len(ids))+`)
 ORDER BY sku_id`, sqldb.Args(ids)...)
 }
 
 // List gives the SKUs after cursor, by ascending id, at most limit and never more than
-// maxPage. "" begins at the first; the id of the last one is the next cursor.
+// maxPage. "" begins at the first; the id of the last one is the next cursor. They may be
+// as old as a replica is: what decides about a SKU finds it under its lock.
 func (a *Admin) List(ctx context.Context, cursor string, limit int) ([]SKU, error) {
 	if err := bounds.SkuID.Cursor(cursor); err != nil {
 		return nil, err
 	}
-	return a.query(ctx, listQuery, cursor, min(max(limit, 1), maxPage))
+	return a.query(ctx, a.db.Shown(), listQuery, cursor, min(max(limit, 1), maxPage))
 }
 
 // ListFrom is List from an id on, also one that there is none of: with the beginning of ids it begins at
@@ -466,7 +467,7 @@ func (a *Admin) ListFrom(ctx context.Context, first, cursor string, limit int) (
 	if first <= cursor {
 		return a.List(ctx, cursor, limit)
 	}
-	return a.query(ctx, listFromQuery, first, min(max(limit, 1), maxPage))
+	return a.query(ctx, a.db.Shown(), listFromQuery, first, min(max(limit, 1), maxPage))
 }
 
 // listQuery reads a page of SKUs.
@@ -483,9 +484,9 @@ WHERE sku_id >= ?
 ORDER BY sku_id
 LIMIT ?`
 
-// query reads rows of shownColumns.
-func (a *Admin) query(ctx context.Context, query string, args ...any) ([]SKU, error) {
-	rows, err := a.db.QueryContext(ctx, query, args...)
+// query reads rows of shownColumns from a side that shows.
+func (a *Admin) query(ctx context.Context, from sqldb.Querier, query string, args ...any) ([]SKU, error) {
+	rows, err := from.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read SKUs: %w", err)
 	}

@@ -48,7 +48,7 @@ var shows = map[string]string{
 	"order.DueBySecond":                "numbers for people",
 	"order.Flows":                      "a list for people",
 	"order.List":                       "a list for people",
-	"order.ListRefunds":                "a list for people; decisions are made under the lock of the order",
+	"order.ListRefunds":                "a list for people; who acts on what is listed has it of the writer (Primary)",
 	"order.Overdue":                    "numbers for people",
 	"order.PageLimit":                  "are customers here: a wrong guess costs speed",
 	"order.RefundBacklog":              "numbers for people and metrics",
@@ -97,15 +97,17 @@ var shows = map[string]string{
 	"stock.GateStocks":                 "gates for people and metrics; what is set is decided under the SKU's lock",
 	"stock.PlanImport":                 "a plan for people: each line is decided again under the lock of its SKU",
 	"stock.SaleStocks":                 "as GateStocks",
-	"stock.query":                      "SKUs as they are shown; that there is no such SKU is decided (Find)",
+	"stock.FindMany":                   "SKUs as they are shown; that there is no such SKU is decided (Find)",
+	"stock.List":                       "a list for people and shop windows; a placement is decided under the lock of its SKUs",
+	"stock.ListFrom":                   "as List",
 }
 
 // lags lists those of them that read by Shown: what they show may be of a replica, as old as ORDERD_READ_LAG.
 var lags = []string{
-	"order.DueByMinute", "order.DueBySecond", "order.Flows", "order.LastReceived", "order.List", "order.MoneyOf",
-	"order.PlacedByMinute", "order.RefundsByAge", "order.StockAccounts", "order.Total", "order/audit.VerifyWith",
+	"order.DueByMinute", "order.DueBySecond", "order.Flows", "order.LastReceived", "order.List", "order.ListRefunds",
+	"order.MoneyOf", "order.PlacedByMinute", "order.RefundsByAge", "order.StockAccounts", "order.Total", "order/audit.VerifyWith",
 	"payment/reconcile.Export", "payment/reconcile.List", "payment/reconcile.Month", "payment/reconcile.Recent",
-	"payment/shipping.List", "payment/trail.List",
+	"payment/shipping.List", "payment/trail.List", "stock.List", "stock.ListFrom",
 }
 
 // takesIt are calls that are given the database itself and read by its other doors, or are in the table themselves, as

@@ -120,7 +120,7 @@ func (r *Runs) orders(ctx context.Context, f order.Filter, prepaid bool, most in
 
 // refunds gives the refunds of a filter that wait for the approval of one person.
 func (r *Runs) refunds(ctx context.Context, f order.RefundFilter) ([]Row, error) {
-	f.State, f.Limit = order.RefundStatePending, refundPage
+	f.State, f.Limit, f.Primary = order.RefundStatePending, refundPage, true
 	var rows []Row
 	for looked := 0; ; {
 		page, next, err := r.cfg.Orders.ListRefunds(ctx, f)
