@@ -160,11 +160,12 @@ func MariaDBServer(t testing.TB, options ...string) *servers.MariaDB {
 }
 
 // Replicated starts a primary and a replica of it, of the test's own, of which it may kill
-// one. semiSync: the primary answers a COMMIT when the replica has it.
-func Replicated(t testing.TB, semiSync bool) (primary, replica *servers.MariaDB) {
+// one. semiSync: the primary answers a COMMIT when the replica has it. options are those of
+// both command lines.
+func Replicated(t testing.TB, semiSync bool, options ...string) (primary, replica *servers.MariaDB) {
 	t.Helper()
-	primary = MariaDBServer(t, servers.ReplicaOptions(1)...)
-	replica = MariaDBServer(t, servers.ReplicaOptions(2)...)
+	primary = MariaDBServer(t, append(servers.ReplicaOptions(1), options...)...)
+	replica = MariaDBServer(t, append(servers.ReplicaOptions(2), options...)...)
 	err := servers.Replicate(t.Context(), primary, replica)
 	if err == nil && semiSync {
 		err = primary.SemiSync(t.Context())
