@@ -467,6 +467,6 @@ func TestSemiSyncLosesNoAcknowledgedOrder(t *testing.T) {
 	}
 	lost := p.against(t, old)
 	if orders, payments, refunds := p.lists(t, &lost); orders+payments+refunds > 0 {
-		t.Errorf("listed as lost are %d orders, %d payments, %d refunds that were acknowledged", orders, payments, refunds)
+		t.Errorf("lost are %d orders, %d payments, %d refunds that were acknowledged", orders, payments, refunds)
 	}
 }

@@ -98,16 +98,16 @@ var shows = map[string]string{
 	"stock.PlanImport":                 "a plan for people: each line is decided again under the lock of its SKU",
 	"stock.SaleStocks":                 "as GateStocks",
 	"stock.FindMany":                   "SKUs as they are shown; that there is no such SKU is decided (Find)",
-	"stock.List":                       "a list for people and shop windows; a placement is decided under the lock of its SKUs",
+	"stock.List":                       "a list for people and shop windows; a placement finds its SKUs under locks",
 	"stock.ListFrom":                   "as List",
 }
 
 // lags lists those of them that read by Shown: what they show may be of a replica, as old as ORDERD_READ_LAG.
 var lags = []string{
 	"order.DueByMinute", "order.DueBySecond", "order.Flows", "order.LastReceived", "order.List", "order.ListRefunds",
-	"order.MoneyOf", "order.PlacedByMinute", "order.RefundsByAge", "order.StockAccounts", "order.Total", "order/audit.VerifyWith",
-	"payment/reconcile.Export", "payment/reconcile.List", "payment/reconcile.Month", "payment/reconcile.Recent",
-	"payment/shipping.List", "payment/trail.List", "stock.List", "stock.ListFrom",
+	"order.MoneyOf", "order.PlacedByMinute", "order.RefundsByAge", "order.StockAccounts", "order.Total",
+	"order/audit.VerifyWith", "payment/reconcile.Export", "payment/reconcile.List", "payment/reconcile.Month",
+	"payment/reconcile.Recent", "payment/shipping.List", "payment/trail.List", "stock.List", "stock.ListFrom",
 }
 
 // takesIt are calls that are given the database itself and read by its other doors, or are in the table themselves, as
