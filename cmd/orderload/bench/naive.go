@@ -10,6 +10,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"orderd/migrations/sqldb"
+	"orderd/order"
+	"orderd/payment/feed"
 )
 
 // Naive is the peer of every comparison: it writes the same rows with the same
@@ -82,6 +84,13 @@ func (n *Naive) once(ctx context.Context, do func(tx *sql.Tx) error) error {
 type statement struct {
 	query string
 	args  []any
+}
+
+// told is the row of the feed that tells of an order.
+func told(at int64, what feed.Type, orderNo string, version int64, state order.State) statement {
+	return statement{`INSERT INTO events_out
+  (at, type, order_no, version, state, ref, reference)
+VALUES (?, ?, ?, ?, ?, '', '')`, []any{at, string(what), orderNo, version, string(state)}}
 }
 
 // write runs statements one after the other, a round trip each.

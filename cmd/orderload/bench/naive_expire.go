@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"orderd/migrations/sqldb"
+	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/feed"
 )
 
 // The naive peer's polling.
@@ -93,7 +95,7 @@ LIMIT ?`, after.dueAt, time.Now().UnixMilli(), after.dueAt, after.orderNo, naive
 }
 
 // closeOrder asks WeChat Pay to close the trade, then writes what orderd writes in
-// its two transactions in one: both events, the return of the stock and the shelf.
+// its two transactions in one: both events, the return of the stock, the shelf and the feed.
 // An order that is not pending any more is left alone.
 func (n *Naive) closeOrder(ctx context.Context, gateway payment.Gateway, no string) error {
 	asked := time.Now().UnixMilli()
@@ -133,6 +135,6 @@ WHERE order_no = ?`, no).Scan(&sku, &quantity); err != nil {
   (order_no, kind, ref, sku_id, delta, created_at)
 VALUES (?, 'return', 'close', ?, ?, ?)`, []any{no, sku, quantity, now}}, statement{`UPDATE skus
 SET available = available + ?, updated_at = ?
-WHERE sku_id = ?`, []any{quantity, now, sku}})
+WHERE sku_id = ?`, []any{quantity, now, sku}}, told(now, feed.OrderClosed, no, version+2, order.StateClosed))
 	})
 }

@@ -9,9 +9,11 @@ import (
 
 	"orderd/order"
 	"orderd/payment"
+	"orderd/payment/feed"
 )
 
-// Pay takes in the callback of a paid order: the order, its payment and its event.
+// Pay takes in the callback of a paid order: the order, its payment, its event
+// and its row in the feed.
 func (n *Naive) Pay(ctx context.Context, orderNo string) error {
 	return n.transact(ctx, func(tx *sql.Tx) error {
 		now, t := time.Now().UnixMilli(), PaidTrade(orderNo)
@@ -39,7 +41,8 @@ VALUES (?, ?, ?, 100, 100, 'CNY', 'NATIVE', ?, ?, ?, ?, 'notification', 'applied
   (order_no, seq, at, event, from_state, to_state, actor_type, actor_id, cause_type, cause_id, detail, took_ms)
 VALUES (?, ?, ?, 'payment.applied', 'pending', 'paid', 'wechat', '', 'notification', ?, ?, 0)`,
 			[]any{orderNo, version + 1, now, orderNo, `{"out_trade_no":"` + t.OutTradeNo +
-				`","total":"1.00","transaction_id":"` + t.TransactionID + `"}`}})
+				`","total":"1.00","transaction_id":"` + t.TransactionID + `"}`}},
+			told(now, feed.OrderPaid, orderNo, version+1, order.StatePaid))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/order"
+	"orderd/payment/feed"
 )
 
 // The deadlines of a naive order: orderd's defaults of 30 minutes to pay and 20
@@ -73,7 +74,7 @@ func (n *Naive) Place(ctx context.Context, p NaivePlacement) error {
 	return n.PlaceBy(ctx, WayConditional, p)
 }
 
-// PlaceBy places an order: the order, its line, its stock flow and the shelf.
+// PlaceBy places an order: the order, its line, its stock flow, its row in the feed and the shelf.
 func (n *Naive) PlaceBy(ctx context.Context, way Way, p NaivePlacement) error {
 	tries, lock := math.MaxInt, ""
 	switch way {
@@ -101,7 +102,7 @@ WHERE sku_id = ?`+lock, p.SKU).Scan(&price, &left)
 	})
 }
 
-// insert writes the order, its line and its stock flow.
+// insert writes the order, its line, its stock flow and its row in the feed.
 func (p NaivePlacement) insert(ctx context.Context, tx *sql.Tx, price int64) error {
 	at, expire := p.At.UnixMilli(), p.expireAt().UnixMilli()
 	return write(ctx, tx, statement{`INSERT INTO orders
@@ -112,7 +113,8 @@ VALUES (?, ?, ?, ?, ?, '', '', 'bench', ?, ?, ?, ?)`, []any{p.OrderNo, p.Custome
   (order_no, line_no, sku_id, quantity, price_fen)
 VALUES (?, 1, ?, 1, ?)`, []any{p.OrderNo, p.SKU, price}}, statement{`INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, created_at)
-VALUES (?, 'deduct', '', ?, -1, ?)`, []any{p.OrderNo, p.SKU, at}})
+VALUES (?, 'deduct', '', ?, -1, ?)`, []any{p.OrderNo, p.SKU, at}},
+		told(at, feed.OrderCreated, p.OrderNo, 1, order.StatePending))
 }
 
 // take takes one unit of a SKU of which this transaction has read that so many are left.

@@ -13,8 +13,8 @@ const RawBatch = 128
 // Raw writes the rows of orders and decides nothing: no price is read, no key is looked for and
 // no shortage told. It is the limit of what a database takes of such rows.
 type Raw struct {
-	naive                *Naive
-	orders, items, flows *sql.Stmt
+	naive                      *Naive
+	orders, items, flows, told *sql.Stmt
 }
 
 // NewRaw prepares the statements of RawBatch orders.
@@ -34,6 +34,9 @@ VALUES`, "(?, 1, ?, 1, ?)"},
 		{&r.flows, `INSERT INTO stock_flows
   (order_no, kind, ref, sku_id, delta, created_at)
 VALUES`, "(?, 'deduct', '', ?, -1, ?)"},
+		{&r.told, `INSERT INTO events_out
+  (at, type, order_no, version, state, ref, reference)
+VALUES`, "(?, 'order.created', ?, 1, 'pending', '', '')"},
 	} {
 		query := strings.Join([]string{s.head, strings.Repeat(s.row+", ", RawBatch-1), s.row}, " ")
 		*s.into, err = n.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // Close
@@ -47,7 +50,7 @@ VALUES`, "(?, 'deduct', '', ?, -1, ?)"},
 
 // Close gives the statements back.
 func (r *Raw) Close() {
-	for _, s := range []*sql.Stmt{r.orders, r.items, r.flows} {
+	for _, s := range []*sql.Stmt{r.orders, r.items, r.flows, r.told} {
 		if s != nil {
 			_ = s.Close()
 		}
@@ -59,19 +62,20 @@ func (r *Raw) Insert(ctx context.Context, batch []NaivePlacement) error {
 	if len(batch) != RawBatch {
 		return fmt.Errorf("a raw batch has %d orders, not %d", RawBatch, len(batch))
 	}
-	var orders, items, flows []any
+	var orders, items, flows, told []any
 	for _, p := range batch {
 		at, expire := p.At.UnixMilli(), p.expireAt().UnixMilli()
 		orders = append(orders, p.OrderNo, p.Customer, p.Request, naiveHash, Fen,
 			at, expire, expire+naiveGrace.Milliseconds(), at)
 		items = append(items, p.OrderNo, p.SKU, Fen)
 		flows = append(flows, p.OrderNo, p.SKU, at)
+		told = append(told, at, p.OrderNo)
 	}
 	return r.naive.transact(ctx, func(tx *sql.Tx) error {
 		for _, s := range []struct {
 			prepared *sql.Stmt
 			args     []any
-		}{{r.orders, orders}, {r.items, items}, {r.flows, flows}} {
+		}{{r.orders, orders}, {r.items, items}, {r.flows, flows}, {r.told, told}} {
 			stmt := tx.StmtContext(ctx, s.prepared) //nolint:sqlclosecheck // ends with the transaction
 			if _, err := stmt.ExecContext(ctx, s.args...); err != nil {
 				return err

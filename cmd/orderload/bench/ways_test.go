@@ -11,6 +11,7 @@ import (
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
+	"orderd/order"
 	"orderd/stock"
 )
 
@@ -74,6 +75,56 @@ func TestOptimisticGivesUp(t *testing.T) {
 	})
 	if !errors.Is(err, sqldb.ErrLostRace) || tries != optimisticTries || shop.Naive.Retried() != optimisticTries-1 {
 		t.Errorf("%v after %d tries, %d of them counted", err, tries, shop.Naive.Retried())
+	}
+	if err := shop.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A peer that leaves rows out is faster than what it stands for, and what orderd writes of its orders does not add up.
+func TestNaiveWritesTheRowsOfOrderd(t *testing.T) {
+	server := ServerOn(sqldbtest.MariaDBServer(t), t.TempDir())
+	shop, err := server.NewShop(t.Context(), ShopOptions{SKUs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shop.Close()
+	ours, err := shop.PlaceMany(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var naive []string
+	for i := range 2 {
+		p := NewNaivePlacement("c", fmt.Sprint("naive", i), SKU(0))
+		naive = append(naive, p.OrderNo)
+		if err := shop.Naive.Place(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, cancelErr := shop.Orders.Cancel(t.Context(), order.CancelRequest{OrderNo: ours[1],
+		Cause: order.Cause{Actor: order.Actor{Type: order.ActorCustomer, ID: "c"}, Type: "request"}})
+	for _, err := range []error{Settle(t.Context(), shop.Orders, ours[0]), shop.Naive.Pay(t.Context(), naive[0]),
+		cancelErr, shop.Naive.closeOrder(t.Context(), NewGateway(GatewayOptions{}), naive[1])} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tables := []string{"orders", "order_items", "stock_flows", "payments", "order_events", "events_out"}
+	for i := range ours {
+		for _, table := range tables {
+			var n [2]int
+			for side, no := range []string{ours[i], naive[i]} {
+				err := shop.DB.QueryRowContext(t.Context(), `SELECT COUNT(*)
+FROM `+table+`
+WHERE order_no = ?`, no).Scan(&n[side])
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n[0] != n[1] {
+				t.Errorf("order %d: %d rows of %s, the peer writes %d", i, n[0], table, n[1])
+			}
+		}
 	}
 	if err := shop.Verify(t.Context()); err != nil {
 		t.Error(err)
