@@ -130,8 +130,57 @@ type tradeBill struct {
 	// Difference.Line.
 	line   int
 	totals Totals
-	cells  [][]byte
-	row    row
+	// time is where 交易时间 stands, refundTime where 退款申请时间 does, or -1.
+	time, refundTime int
+
+	cells [][]byte
+	row   row
+	texts []textCell
+	sums  []sumCell
+}
+
+// textCell and sumCell are where a column stands in each row, and the field of tradeBill.row
+// that it is read into: found once for a bill, which has a million rows.
+type textCell struct {
+	at   int
+	into *[]byte
+}
+
+type sumCell struct {
+	at     int
+	name   string
+	digits int
+	into   *int64
+}
+
+// fields finds the columns of the bill. One that it has not leaves its field empty.
+func (b *tradeBill) fields() {
+	r := &b.row
+	for _, f := range []struct {
+		name string
+		into *[]byte
+	}{{colApp, &r.appID}, {colMch, &r.mchID}, {colSub, &r.subMch}, {colTransaction, &r.transactionID},
+		{colTrade, &r.outTradeNo}, {colType, &r.tradeType}, {colState, &r.state}, {colCurrency, &r.currency},
+		{colRefundID, &r.refundID}, {colRefundNo, &r.outRefundNo}, {colRefundState, &r.refundState}} {
+		if at, ok := b.cols.at[f.name]; ok {
+			b.texts = append(b.texts, textCell{at, f.into})
+		}
+	}
+	for _, f := range []struct {
+		name   string
+		digits int
+		into   *int64
+	}{{colSettled, 2, (*int64)(&r.settled)}, {colCoupon, 2, (*int64)(&r.coupon)}, {colBack, 2, (*int64)(&r.back)},
+		{colBackCoupon, 2, (*int64)(&r.backCoupon)}, {colTotal, 2, (*int64)(&r.total)},
+		{colAsked, 2, (*int64)(&r.asked)}, {colFee, 5, &r.fee}} {
+		if at, ok := b.cols.at[f.name]; ok {
+			b.sums = append(b.sums, sumCell{at, f.name, f.digits, f.into})
+		}
+	}
+	b.time, b.refundTime = b.cols.at[colTime], -1
+	if at, ok := b.cols.at[colRefundAt]; ok {
+		b.refundTime = at
+	}
 }
 
 // readTrade reads a bill of a day and gives every row to each, whose bytes it keeps no
@@ -219,6 +268,7 @@ func (b *tradeBill) header() error {
 	if b.form, b.cols, is = recognise(names, b.kind); b.form == nil {
 		return badLine(1, "%s", is)
 	}
+	b.fields()
 	return nil
 }
 
@@ -253,51 +303,32 @@ func (b *tradeBill) split(text []byte) error {
 	return badLine(b.line, "has %d cells, the header has %d", len(b.cells), b.cols.count)
 }
 
-// cell gives the value of a column in the present row, nil when the bill has no such column.
-func (b *tradeBill) cell(name string) []byte {
-	if i, ok := b.cols.at[name]; ok {
-		return b.cells[i]
-	}
-	return nil
-}
-
 // read reads one row into b.row and adds it to the totals.
 func (b *tradeBill) read(text []byte) (err error) {
 	if err := b.split(text); err != nil {
 		return err
 	}
 	r := &b.row
-	*r = row{line: b.line, appID: b.cell(colApp), mchID: b.cell(colMch), subMch: b.cell(colSub),
-		transactionID: b.cell(colTransaction), outTradeNo: b.cell(colTrade), tradeType: b.cell(colType),
-		state: b.cell(colState), currency: b.cell(colCurrency), refundID: b.cell(colRefundID),
-		outRefundNo: b.cell(colRefundNo), refundState: b.cell(colRefundState)}
+	*r = row{line: b.line}
+	for _, c := range b.texts {
+		*c.into = b.cells[c.at]
+	}
 	r.refund = len(r.refundID) > 1 || len(r.refundID) == 1 && r.refundID[0] != '0'
-	if r.at, err = parseTime(b.cell(colTime)); err != nil {
+	if r.at, err = parseTime(b.cells[b.time]); err != nil {
 		return badLine(b.line, "%s: %v", colTime, err)
 	}
-	if b.cols.has(colRefundAt) {
-		if r.at, err = parseTime(b.cell(colRefundAt)); err != nil {
+	if b.refundTime >= 0 {
+		if r.at, err = parseTime(b.cells[b.refundTime]); err != nil {
 			return badLine(b.line, "%s: %v", colRefundAt, err)
 		}
 	}
-	for _, m := range []struct {
-		name string
-		into *payment.Fen
-	}{{colSettled, &r.settled}, {colCoupon, &r.coupon}, {colBack, &r.back}, {colBackCoupon, &r.backCoupon},
-		{colTotal, &r.total}, {colAsked, &r.asked}} {
-		cell := b.cell(m.name)
-		if len(cell) == 0 { // no such column, or nothing in it: the sums prove that it is nothing
+	for _, c := range b.sums {
+		cell := b.cells[c.at]
+		if len(cell) == 0 { // nothing in it: the sums prove that it is nothing
 			continue
 		}
-		n, err := parseDecimal(cell, 2)
-		if err != nil {
-			return badLine(b.line, "%s: %v", m.name, err)
-		}
-		*m.into = payment.Fen(n)
-	}
-	if cell := b.cell(colFee); len(cell) > 0 {
-		if r.fee, err = parseDecimal(cell, 5); err != nil {
-			return badLine(b.line, "%s: %v", colFee, err)
+		if *c.into, err = parseDecimal(cell, c.digits); err != nil {
+			return badLine(b.line, "%s: %v", c.name, err)
 		}
 	}
 	return b.check()

@@ -16,7 +16,7 @@
 // # Reading order
 //
 // reconcile.go (a run from end to end, and the daily catch-up), bill.go (reading
-// a trade bill), spill.go and match.go (meeting the two sides in little memory),
+// a trade bill), spill.go, join.go and match.go (meeting the two sides in little memory),
 // across.go (midnight), hands.go (bills that people give), heal.go and orders.go
 // (recording what was missed), store.go (the tables),
 // result.go (what a run found, and the bridge that proves it), allowed.go and resolve.go

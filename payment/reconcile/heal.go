@@ -47,16 +47,17 @@ func Resolutions() []string { return []string{healed, agreed, acrossDays, refund
 // Everything else is a person's: money that we have and WeChat has not, an amount that
 // is not ours, a refund that nobody here decided.
 func (r *Reconciler) healable(kind Kind, bill, ours *item) bool {
-	if bill.amount == 0 || bill.refund && bill.facts.OutRefundNo == "" {
+	f := bill.said()
+	if bill.amount == 0 || bill.refund && f.OutRefundNo == "" {
 		return false // in another currency, or without the number by which it would be recorded
 	}
 	switch kind {
 	case BillOnly:
-		return bill.state == "SUCCESS" && r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
+		return bill.state == "SUCCESS" && r.cfg.Orders.OrderNoOf(f.OutTradeNo) != ""
 	case RefundBillOnly:
 		// It is told, never healed: what went back elsewhere counts against its payment
 		// from then on, and the difference stays open for a person.
-		return r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo) != ""
+		return r.cfg.Orders.OrderNoOf(f.OutTradeNo) != ""
 	case RefundStateMismatch:
 		return slices.Contains([]string{"SUCCESS", "FAIL", "CHANGE"}, bill.state) &&
 			slices.Contains([]string{"owed", "processing", "abnormal", "refused"}, ours.state)

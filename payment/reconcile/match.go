@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"time"
 
 	"orderd/migrations/sqldb"
-	"orderd/migrations/sqldb/failpoint"
 	"orderd/payment"
 )
 
@@ -119,12 +117,21 @@ type tally struct {
 	matchedBill, matchedOurs payment.Fen
 }
 
+// addAll adds what another partition has counted.
+func (t *tally) addAll(o *tally) {
+	t.Bridge.addAll(&o.Bridge)
+	t.matchedBill += o.matchedBill
+	t.matchedOurs += o.matchedOurs
+}
+
 // pass is one comparison of the two sides. What it finds is gathered and written, or
 // looked up, in batches of lookups: the memory of a pass does not grow with the
 // differences of a day, which may be all of its rows when a bill is the wrong one.
 type pass struct {
 	r   *Reconciler
 	run *run
+	// from is the first moment of the day, to that of the next.
+	from, to time.Time
 	// bill and ours are the two sides on disk.
 	bill     *spill
 	ours     *spill
@@ -156,13 +163,8 @@ func (p *pass) side(refund bool) *tally {
 // less fully for a comparison of row constructors (its manual, "Row Constructor
 // Expression Optimization").
 func (p *pass) spillOurs(ctx context.Context) error {
-	from, err := dayStart(p.run.date)
-	if err != nil {
-		return err
-	}
-	to := from.AddDate(0, 0, 1)
 	if p.run.kind != payment.BillRefund {
-		if err := p.page(ctx, false, from, to, `SELECT paid_at, transaction_id, amount_fen, outcome
+		if err := p.page(ctx, false, `SELECT paid_at, transaction_id, amount_fen, outcome
 FROM payments
 WHERE paid_at >= ?
   AND paid_at < ?
@@ -175,7 +177,7 @@ LIMIT ?`); err != nil {
 	if p.run.kind == payment.BillSuccess {
 		return nil
 	}
-	if err := p.page(ctx, true, from, to, `SELECT accepted_at, out_refund_no, amount_fen, state
+	if err := p.page(ctx, true, `SELECT accepted_at, out_refund_no, amount_fen, state
 FROM refunds
 WHERE accepted_at >= ?
   AND accepted_at < ?
@@ -189,14 +191,14 @@ LIMIT ?`); err != nil {
 
 // page reads our rows of a day in pages and writes them to disk. Rows are read as raw bytes: a
 // day has a million of them, and a string of each would be the cost of the whole stage.
-func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query string) error {
-	at, after := from.UnixMilli(), ""
+func (p *pass) page(ctx context.Context, refund bool, query string) error {
+	at, after := p.from.UnixMilli(), ""
 	side := p.side(refund)
 	for {
 		n := 0
 		err := p.r.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 			n = 0 // a page that was cut off goes on after its last row
-			rows, err := tx.QueryContext(ctx, query, at, to.UnixMilli(), at, after, oursPage)
+			rows, err := tx.QueryContext(ctx, query, at, p.to.UnixMilli(), at, after, oursPage)
 			if err != nil {
 				return err
 			}
@@ -225,28 +227,11 @@ func (p *pass) page(ctx context.Context, refund bool, from, to time.Time, query 
 		if err != nil {
 			return err
 		}
-		p.run.progress("ours", side.OursCount, 0)
+		p.run.progress(stageOurs, side.OursCount, 0)
 		if n < oursPage {
 			return nil
 		}
 	}
-}
-
-// join compares the two sides, partition by partition.
-func (p *pass) join(ctx context.Context) error {
-	for i := range p.bill.files {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := p.joinPart(ctx, i); err != nil {
-			return err
-		}
-		p.run.progress("matching", int64(i+1), int64(len(p.bill.files)))
-	}
-	if err := p.lookUp(ctx, true); err != nil {
-		return err
-	}
-	return p.flush(ctx, true)
 }
 
 // sideKey is the number by which a row is matched: a transaction id, or an out_refund_no. The
@@ -254,70 +239,6 @@ func (p *pass) join(ctx context.Context) error {
 type sideKey struct {
 	refund bool
 	key    string
-}
-
-// joinPart compares one partition: the bill's rows go into a map, ours are looked up in
-// it, and what is left is only on one side. What is left of the bill is put in the
-// order of its lines, because a map has none.
-func (p *pass) joinPart(ctx context.Context, i int) error {
-	bill := map[sideKey]item{}
-	var again []item // second rows of numbers that are perhaps not ours at all
-	err := p.bill.each(i, true, func(it item) error {
-		k := sideKey{it.refund, it.key}
-		if first, twice := bill[k]; twice {
-			// One row of ours answers for one row of the bill: the later one is the
-			// duplicate, whatever the order in which the partition has them.
-			if it.line < first.line {
-				first, it = it, first
-				bill[k] = first
-			}
-			if p.r.foreign(&it) {
-				again = append(again, it)
-				return nil
-			}
-			p.duplicate(&it)
-			return nil
-		}
-		bill[k] = it
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = p.ours.each(i, false, func(it item) error {
-		k := sideKey{it.refund, it.key}
-		there, ok := bill[k]
-		if !ok {
-			p.oursOnly = append(p.oursOnly, it)
-			return nil
-		}
-		delete(bill, k)
-		p.compare(&there, &it)
-		failpoint.Hit("recon.line")
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	rest := make([]item, 0, len(bill)+len(again))
-	for _, it := range bill {
-		rest = append(rest, it)
-	}
-	for _, it := range again {
-		if _, other := bill[sideKey{it.refund, it.key}]; other {
-			it.again = true
-			rest = append(rest, it)
-			continue
-		}
-		p.duplicate(&it) // the first one was ours
-	}
-	// package sort: an instance of slices.Sort for rows this wide is 20 kB of binary
-	sort.Slice(rest, func(i, j int) bool { return rest[i].line < rest[j].line })
-	p.billOnly = append(p.billOnly, rest...)
-	if err := p.lookUp(ctx, false); err != nil {
-		return err
-	}
-	return p.flush(ctx, false)
 }
 
 // duplicate counts a second row of the bill under one number.
@@ -334,40 +255,17 @@ func (p *pass) kindOf(refund bool, ofPayment, ofRefund Kind) Kind {
 	return ofPayment
 }
 
-// compare holds a row of the bill against the one of ours with its number. One pair is
-// one difference at most: where the amounts differ, the states are not looked at.
-func (p *pass) compare(bill, ours *item) {
-	s := p.side(bill.refund)
-	s.Matched++
-	if bill.refund || p.neighbour(ours.at) != "" {
-		p.edges = append(p.edges, pair{*bill, *ours})
-	}
-	s.matchedBill += bill.amount
-	s.matchedOurs += ours.amount
-	if bill.amount != ours.amount {
-		s.Amounts.add(bill.amount - ours.amount)
-	}
-	kind := p.mismatch(bill, ours)
-	if kind == "" {
-		return
-	}
-	if kind == StateMismatch || kind == RefundStateMismatch {
-		s.States++
-	}
-	p.differ(kind, bill, ours, ours.amount)
-}
-
 // mismatch is what is wrong with a pair, "" for nothing. A row in another currency has no
 // amount in fen, and differs from every payment in yuan. What we hold came in that currency
 // as the bill has it, and is refunded by its state.
-func (p *pass) mismatch(bill, ours *item) Kind {
-	foreign := bill.facts.Foreign != 0
+func (p *pass) mismatch(bill, ours *facts, billState, oursState string) Kind {
+	foreign := bill.foreign != 0
 	switch {
-	case foreign && ours.state == "held" && bill.facts.Foreign == ours.amount:
+	case foreign && oursState == "held" && bill.foreign == ours.amount:
 		return p.kindOf(bill.refund, StateMismatch, RefundStateMismatch)
 	case foreign || bill.amount != ours.amount:
 		return p.kindOf(bill.refund, AmountMismatch, RefundAmountMismatch)
-	case !agree(bill, ours):
+	case !agree(bill.refund, billState, oursState):
 		return p.kindOf(bill.refund, StateMismatch, RefundStateMismatch)
 	}
 	return ""
@@ -378,20 +276,19 @@ func (p *pass) mismatch(bill, ours *item) Kind {
 // snapshot: a refund that it calls PROCESSING may have ended since. CHANGE is a refund
 // that cannot reach the buyer's account (ABNORMAL in the API); what became of it, we
 // know better than the bill.
-func agree(bill, ours *item) bool {
-	if !bill.refund {
-		return bill.state == "SUCCESS" && ours.state != "held"
+func agree(refund bool, bill, ours string) bool {
+	if !refund {
+		return bill == "SUCCESS" && ours != "held"
 	}
-	switch bill.state {
+	switch bill {
 	case "PROCESSING":
-		return ours.state != "held"
+		return ours != "held"
 	case "SUCCESS":
-		return ours.state == "success"
+		return ours == "success"
 	case "FAIL":
-		return ours.state == "closed"
+		return ours == "closed"
 	case "CHANGE":
-		return ours.state == "abnormal" || ours.state == "success" || ours.state == "by_hand" ||
-			ours.state == "processing"
+		return ours == "abnormal" || ours == "success" || ours == "by_hand" || ours == "processing"
 	}
 	return false
 }
@@ -487,7 +384,7 @@ func (p *pass) elsewhere(ctx context.Context, rows []item) error {
 
 // near reports that the time of a row of the bill can be that of ours, on two clocks.
 func (p *pass) near(bill *item, ours *ownRow) bool {
-	at, window := bill.facts.At.UnixMilli(), p.r.cfg.BoundaryWindow.Milliseconds()
+	at, window := bill.at, p.r.cfg.BoundaryWindow.Milliseconds()
 	return at+window >= ours.since && at-window <= ours.until
 }
 
@@ -511,7 +408,7 @@ func (p *pass) across(ctx context.Context, near []item, known map[sideKey]ownRow
 		}
 		across = append(across, *it)
 		// An amount is of the other day's bridge; here the row is across as a whole.
-		if kind := p.mismatch(it, &ours.item); kind != "" {
+		if kind := p.mismatch(&it.facts, &ours.facts, it.state, ours.state); kind != "" {
 			p.differ(kind, it, &ours.item, ours.amount)
 		}
 	}
@@ -560,9 +457,9 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 		d.Status, d.PendingUntil = StatusPending, until
 	}
 	if bill != nil {
-		d.Ref, d.BillFen, d.BillState, d.Line, d.Facts = bill.key, bill.amount, bill.state, bill.line, bill.facts
-		d.OutTradeNo, d.TransactionID = bill.facts.OutTradeNo, bill.facts.TransactionID
-		d.OrderNo = p.r.cfg.Orders.OrderNoOf(bill.facts.OutTradeNo)
+		d.Ref, d.BillFen, d.BillState, d.Line, d.Facts = bill.key, bill.amount, bill.state, bill.line, bill.said()
+		d.OutTradeNo, d.TransactionID = d.Facts.OutTradeNo, d.Facts.TransactionID
+		d.OrderNo = p.r.cfg.Orders.OrderNoOf(d.Facts.OutTradeNo)
 		d.healable = p.r.healable(kind, bill, ours)
 	}
 	d.ID = idOf(d)
@@ -573,16 +470,12 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 // neighbour gives the day that WeChat Pay may have a row of ours on instead, by its time
 // in milliseconds since 1970: the one before or after, near midnight, and "" else.
 func (p *pass) neighbour(ms int64) string {
-	from, err := dayStart(p.run.date)
-	if err != nil {
-		return ""
-	}
-	to, at := from.AddDate(0, 0, 1), time.UnixMilli(ms)
+	at := time.UnixMilli(ms)
 	switch {
-	case at.Sub(from) < p.r.cfg.BoundaryWindow:
-		return from.AddDate(0, 0, -1).Format(time.DateOnly)
-	case to.Sub(at) < p.r.cfg.BoundaryWindow:
-		return to.Format(time.DateOnly)
+	case at.Sub(p.from) < p.r.cfg.BoundaryWindow:
+		return p.from.AddDate(0, 0, -1).Format(time.DateOnly)
+	case p.to.Sub(at) < p.r.cfg.BoundaryWindow:
+		return p.to.Format(time.DateOnly)
 	}
 	return ""
 }

@@ -21,7 +21,7 @@ var elsewhereTypes = []string{"MICROPAY", "FACE"}
 // the app id, the way to pay, or because a partner took it. Whether it is ours all the same,
 // our rows say (otherBusiness).
 func (r *Reconciler) foreign(it *item) bool {
-	f := &it.facts
+	f := it.said()
 	return r.cfg.Orders.OrderNoOf(f.OutTradeNo) == "" ||
 		r.cfg.AppIDs != nil && !slices.Contains(r.cfg.AppIDs, f.AppID) ||
 		f.SubMchID != "" || f.MchID != r.cfg.MchID ||
@@ -36,9 +36,10 @@ func (r *Reconciler) otherBusiness(ctx context.Context, rows []item) (map[int64]
 	var sent, paid []string
 	for i := range rows {
 		if r.foreign(&rows[i]) {
+			f := rows[i].said()
 			others[rows[i].line] = true
-			sent = append(sent, rows[i].facts.OutTradeNo)
-			paid = append(paid, rows[i].facts.TransactionID)
+			sent = append(sent, f.OutTradeNo)
+			paid = append(paid, f.TransactionID)
 		}
 	}
 	if len(others) == 0 {
@@ -63,7 +64,7 @@ WHERE transaction_id IN (`: paid} {
 		}
 	}
 	for i := range rows {
-		if f := &rows[i].facts; ours[f.OutTradeNo] || ours[f.TransactionID] {
+		if f := rows[i].said(); ours[f.OutTradeNo] || ours[f.TransactionID] {
 			delete(others, rows[i].line)
 		}
 	}

@@ -21,6 +21,9 @@ type Sum struct {
 // add counts one more row.
 func (s *Sum) add(f payment.Fen) { s.Count++; s.Fen += f }
 
+// addAll counts the rows of another sum.
+func (s *Sum) addAll(o Sum) { s.Count += o.Count; s.Fen += o.Fen }
+
 // Bridge leads from our rows to the bill: ours + bill only − ours only ± amounts +
 // duplicates + of other days − in other days' bills + other business = bill. The count
 // goes the same way. A bridge that does not close ends the run (pass.bridge), so that one that is
@@ -41,6 +44,23 @@ type Bridge struct {
 	// Other is other business of the same merchant number (其他业务): no difference, and
 	// nothing of ours. A reversal (REVOKED) counts as a row of its own, as the bill has it.
 	Other Sum `json:"other_business"`
+}
+
+// addAll adds what was counted elsewhere; no row may be counted in both.
+func (b *Bridge) addAll(o *Bridge) {
+	b.BillCount += o.BillCount
+	b.BillFen += o.BillFen
+	b.OursCount += o.OursCount
+	b.OursFen += o.OursFen
+	b.Matched += o.Matched
+	b.BillOnly.addAll(o.BillOnly)
+	b.LocalOnly.addAll(o.LocalOnly)
+	b.Amounts.addAll(o.Amounts)
+	b.States += o.States
+	b.Duplicates.addAll(o.Duplicates)
+	b.AcrossBill.addAll(o.AcrossBill)
+	b.AcrossOurs.addAll(o.AcrossOurs)
+	b.Other.addAll(o.Other)
 }
 
 // Result is what a run found, after healing. It holds nothing of when and how

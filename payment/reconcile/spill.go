@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,23 +28,27 @@ const (
 	maxPartitions = 200
 	// spillBuffer is the write buffer of one partition, in bytes: 200 of them are 3 MiB.
 	spillBuffer = 16 << 10
-	// readBuffer is the read buffer of the one partition that is read.
-	readBuffer = 256 << 10
 )
 
-// item is a payment or refund of one side, as it is matched. Of the bill, it has all
-// that a difference says of it; of ours, only key, amount, state and time.
+// facts are what a row is matched by, beside its number and state.
+type facts struct {
+	refund  bool
+	amount  payment.Fen
+	foreign payment.Fen // Facts.Foreign of the bill
+	line    int64       // of the bill; 0 of ours
+	at      int64       // milliseconds
+}
+
+// item is a payment or refund of one side that is looked at more closely than most, which have
+// their counterpart and are not kept.
 type item struct {
-	refund bool
+	facts
 	// key is the transaction id of a payment, the out_refund_no of a refund, and the refund
 	// id of one that has none.
-	key    string
-	amount payment.Fen
-	state  string
-	line   int64 // of the bill; 0 of ours
-	at     int64 // milliseconds
-	facts  Facts // of the bill
-	again  bool  // of the bill: an earlier row has its number
+	key   string
+	state string
+	rest  []byte // of the bill: what else it says, as addRow wrote it
+	again bool   // of the bill: an earlier row has its number
 }
 
 // Facts is what a bill says of a row, beside its amount and state: what it is shown and
@@ -72,7 +77,7 @@ type Facts struct {
 // partition and not on that of the day (a grace hash join).
 //
 // A record is its length and then, in order: kind (0 payment, 1 refund), key,
-// amount, state, line, time, and, of the bill, coupon, foreign amount and eight texts. Numbers
+// amount, state, line, time, and, of the bill, foreign amount, coupon and eight texts. Numbers
 // are varints, texts have their length before them. Only the process that wrote
 // a file reads it, so the form may change at any time.
 type spill struct {
@@ -81,8 +86,10 @@ type spill struct {
 	seed  maphash.Seed
 	files []*os.File
 	out   []*bufio.Writer
-	// buf is the record in the making, used again for each.
-	buf []byte
+	rows  []int // in each
+	// buf is the record in the making and size its length, used again for each.
+	buf  []byte
+	size [binary.MaxVarintLen64]byte
 }
 
 // newSpill makes the empty partitions of one side. Both sides of a run have the same seed and
@@ -96,6 +103,7 @@ func newSpill(dir, side string, seed maphash.Seed, partitions int) (*spill, erro
 		}
 		s.files, s.out = append(s.files, f), append(s.out, bufio.NewWriterSize(f, spillBuffer))
 	}
+	s.rows = make([]int, partitions)
 	return s, nil
 }
 
@@ -119,23 +127,26 @@ func text[T ~[]byte | ~string](b []byte, v T) []byte {
 	return append(b, v...)
 }
 
-// add writes one record whose first text is its key. rest appends everything after it
-// to b and gives the longer b, as append does.
-func (s *spill) add(refund bool, key []byte, rest func(b []byte) []byte) error {
+// begin begins the next record, with its kind and key; what is appended to it, end writes.
+func (s *spill) begin(refund bool, key []byte) []byte {
 	kind := byte(0)
 	if refund {
 		kind = 1
 	}
-	b := append(s.buf[:0], kind)
-	b = text(b, key)
-	b = rest(b)
-	s.buf = b
-	w := s.out[maphash.Bytes(s.seed, key)%uint64(len(s.out))]
-	var size [binary.MaxVarintLen64]byte
-	if _, err := w.Write(size[:binary.PutUvarint(size[:], uint64(len(b)))]); err != nil {
+	return text(append(s.buf[:0], kind), key)
+}
+
+// end writes the record that begin began, into the partition of its key.
+func (s *spill) end(key, record []byte) error {
+	s.buf = record
+	part := maphash.Bytes(s.seed, key) % uint64(len(s.out))
+	s.rows[part]++
+	w := s.out[part]
+	size := binary.AppendUvarint(s.size[:0], uint64(len(record)))
+	if _, err := w.Write(size); err != nil {
 		return fmt.Errorf("partition on disk: %w", err)
 	}
-	if _, err := w.Write(b); err != nil {
+	if _, err := w.Write(record); err != nil {
 		return fmt.Errorf("partition on disk: %w", err)
 	}
 	return nil
@@ -150,95 +161,133 @@ func (s *spill) addRow(r *row) error {
 			key = r.refundID
 		}
 	}
-	return s.add(r.refund, key, func(b []byte) []byte {
-		b = binary.AppendVarint(b, int64(r.amount))
-		b = text(b, state)
-		b = binary.AppendVarint(b, int64(r.line))
-		b = binary.AppendVarint(b, r.at.UnixMilli())
-		b = binary.AppendVarint(b, int64(r.coupon))
-		b = binary.AppendVarint(b, int64(r.foreign))
-		sub := r.subMch
-		if len(sub) == 1 && sub[0] == '0' { // a bill's word for none
-			sub = nil
-		}
-		for _, v := range [][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, sub, r.tradeType, r.currency,
-			r.refundID} {
-			b = text(b, v)
-		}
-		return b
-	})
+	b := binary.AppendVarint(s.begin(r.refund, key), int64(r.amount))
+	b = text(b, state)
+	b = binary.AppendVarint(b, int64(r.line))
+	b = binary.AppendVarint(b, r.at.UnixMilli())
+	b = binary.AppendVarint(b, int64(r.foreign))
+	b = binary.AppendVarint(b, int64(r.coupon))
+	sub := r.subMch
+	if len(sub) == 1 && sub[0] == '0' { // a bill's word for none
+		sub = nil
+	}
+	for _, v := range [...][]byte{r.outTradeNo, r.transactionID, r.appID, r.mchID, sub, r.tradeType, r.currency,
+		r.refundID} {
+		b = text(b, v)
+	}
+	return s.end(key, b)
 }
 
 // addOurs writes a payment or refund of ours.
 func (s *spill) addOurs(refund bool, key, state []byte, amount, at int64) error {
-	return s.add(refund, key, func(b []byte) []byte {
-		b = binary.AppendVarint(b, amount)
-		b = text(b, state)
-		b = binary.AppendVarint(b, 0)
-		return binary.AppendVarint(b, at)
-	})
+	b := binary.AppendVarint(s.begin(refund, key), amount)
+	b = text(b, state)
+	b = binary.AppendVarint(b, 0)
+	return s.end(key, binary.AppendVarint(b, at))
 }
 
-// each reads a partition back, once the writing is over. The item's bill facts are
-// decoded by bill alone. A record longer than any line can make is a file that somebody
-// else has changed, and ends the run instead of taking all memory.
-func (s *spill) each(i int, bill bool, do func(item) error) error {
-	if err := s.out[i].Flush(); err != nil {
-		return fmt.Errorf("partition on disk: %w", err)
+// whole is the content of a partition, once the writing is over, in buf if that is large enough.
+func (s *spill) whole(i int, buf []byte) ([]byte, error) {
+	err := s.out[i].Flush()
+	size := int64(0)
+	if err == nil {
+		size, err = s.files[i].Seek(0, io.SeekEnd)
 	}
-	if _, err := s.files[i].Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("partition on disk: %w", err)
+	if int64(cap(buf)) < size {
+		buf = make([]byte, size+size/8) // the next one may be a little larger
 	}
-	in := bufio.NewReaderSize(s.files[i], readBuffer)
-	var record []byte
-	for {
-		size, err := binary.ReadUvarint(in)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil || size > 4*maxLine {
-			return fmt.Errorf("partition on disk is damaged: %w", errors.Join(err, io.ErrUnexpectedEOF))
-		}
-		if uint64(cap(record)) < size {
-			record = make([]byte, size)
-		}
-		record = record[:size]
-		if _, err := io.ReadFull(in, record); err != nil {
-			return fmt.Errorf("partition on disk is damaged: %w", err)
-		}
-		if err := do(decodeItem(record, bill)); err != nil {
-			return err
-		}
+	buf = buf[:size]
+	if err == nil {
+		_, err = s.files[i].ReadAt(buf, 0)
 	}
+	if err != nil && (size > 0 || !errors.Is(err, io.EOF)) {
+		return nil, fmt.Errorf("partition on disk: %w", err)
+	}
+	return buf, nil
 }
 
-// decodeItem reads a record that this process wrote.
-func decodeItem(b []byte, bill bool) item {
-	number := func() int64 {
-		n, used := binary.Varint(b)
-		b = b[used:]
-		return n
+// eachRecord gives the records of a partition and where they begin. One that is longer than what
+// is left is of a file that somebody else has changed, and ends the run.
+func eachRecord(partition []byte, do func(at int, r record)) error {
+	for at := 0; at < len(partition); {
+		size, n := binary.Uvarint(partition[at:])
+		if n <= 0 || size == 0 || size > uint64(len(partition)-at-n) { //nolint:gosec // Uvarint read n bytes of it
+			return fmt.Errorf("partition on disk is damaged: %w", io.ErrUnexpectedEOF)
+		}
+		end := at + n + int(size) //nolint:gosec // at most len(partition)
+		do(at, partition[at+n:end])
+		at = end
 	}
-	word := func() string {
-		n, used := binary.Uvarint(b)
-		end := used + int(n) //nolint:gosec // the length of a string of this process
-		v := string(b[used:end])
-		b = b[end:]
-		return v
+	return nil
+}
+
+// recordAt is the record that begins at a place that eachRecord gave.
+func recordAt(partition []byte, at int) record {
+	size, n := binary.Uvarint(partition[at:])
+	return partition[at+n : at+n+int(size)] //nolint:gosec // eachRecord has seen it
+}
+
+// record is a row as add wrote it, in a buffer that is used again: what is kept of it is its item.
+type record []byte
+
+func (r record) isRefund() bool { return r[0] == 1 }
+
+// key is the number by which it is matched.
+func (r record) key() []byte {
+	rest := reader(r[1:])
+	return rest.text()
+}
+
+// facts takes a record apart; bill says of which side it is. rest is what the bill says besides.
+func (r record) facts(bill bool) (f facts, state, rest []byte) {
+	in := reader(r[1:])
+	_ = in.text()
+	f.refund, f.amount, state = r.isRefund(), payment.Fen(in.number()), in.text()
+	f.line, f.at = in.number(), in.number()
+	if bill {
+		f.foreign, rest = payment.Fen(in.number()), in
 	}
-	it := item{refund: b[0] == 1}
-	b = b[1:]
-	it.key, it.amount, it.state, it.line, it.at = word(), payment.Fen(number()), word(), number(), number()
-	if !bill {
-		return it
+	return f, state, rest
+}
+
+// item is what is kept of a record.
+func (r record) item(bill bool) item {
+	f, state, rest := r.facts(bill)
+	return item{facts: f, key: string(r.key()), state: string(state), rest: bytes.Clone(rest)}
+}
+
+// said is what the bill says of a row; nothing of a row of ours.
+func (it *item) said() (f Facts) {
+	if len(it.rest) == 0 {
+		return f
 	}
-	f := &it.facts
-	f.Coupon, f.Foreign = payment.Fen(number()), payment.Fen(number())
-	f.OutTradeNo, f.TransactionID, f.AppID, f.MchID, f.SubMchID = word(), word(), word(), word(), word()
-	f.TradeType, f.Currency, f.RefundID = word(), word(), word()
+	in := reader(it.rest)
+	f.Foreign, f.Coupon = it.foreign, payment.Fen(in.number())
+	for _, into := range []*string{&f.OutTradeNo, &f.TransactionID, &f.AppID, &f.MchID, &f.SubMchID, &f.TradeType,
+		&f.Currency, &f.RefundID} {
+		*into = string(in.text())
+	}
 	f.At = time.UnixMilli(it.at).UTC()
 	if it.refund && it.key != f.RefundID {
 		f.OutRefundNo = it.key
 	}
-	return it
+	return f
+}
+
+// reader takes apart what text and the varints of encoding/binary have written: by this
+// process, so that nothing is checked.
+type reader []byte
+
+func (r *reader) number() int64 {
+	n, used := binary.Varint(*r)
+	*r = (*r)[used:]
+	return n
+}
+
+func (r *reader) text() []byte {
+	n, used := binary.Uvarint(*r)
+	end := used + int(n) //nolint:gosec // the length of a text of this process
+	v := (*r)[used:end]
+	*r = (*r)[end:]
+	return v
 }

@@ -370,7 +370,7 @@ WHERE state <> 'held'
 			continue
 		}
 		err := r.decide(ctx, query+sqldb.In(len(keys))+`)`, sqldb.Args(keys), func(rows *sql.Rows) error {
-			it := ownRow{item: item{refund: refund}}
+			it := ownRow{item: item{facts: facts{refund: refund}}}
 			err := rows.Scan(&it.key, &it.amount, &it.state, &it.at, &it.since, &it.until, &it.recorded)
 			found[sideKey{refund, it.key}] = it
 			return err
