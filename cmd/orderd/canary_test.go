@@ -318,7 +318,7 @@ func etagOf(t *testing.T, h *house) string {
 // until waits for a condition.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) { // polling, not timing
+	for end := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) { // polling, not timing
 		if time.Now().After(end) {
 			t.Fatal("waited in vain for ", what)
 		}

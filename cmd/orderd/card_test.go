@@ -30,7 +30,7 @@ func TestAbnormalRefundToACardByVerb(t *testing.T) {
 	}
 	until := func(what string, done func() bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(20 * time.Millisecond) { // polling, not timing
+		for end := time.Now().Add(2 * time.Minute); !done(); time.Sleep(20 * time.Millisecond) { // polling, not timing
 			if time.Now().After(end) {
 				t.Fatal(what)
 			}
@@ -63,7 +63,7 @@ func TestAbnormalRefundToACardByVerb(t *testing.T) {
 		t.Fatal(st)
 	}
 	// A while after the refund was taken, so that the answer to the call is stored before the end.
-	if err := a.sim.SetRefundOutcome(got.No, wechatsim.StateAbnormal, 500*time.Millisecond); err != nil {
+	if err := a.sim.SetRefundOutcome(got.No, wechatsim.StateAbnormal, 2*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if code, out := verb("refund", "approve", got.No, "--reason", "fair", "--yes"); code != exitOK {

@@ -121,7 +121,6 @@ func TestLiveCheckOfAShopThatIsInOrder(t *testing.T) {
 
 // Each thing that goes wrong on the first day has its own words and its own exit code.
 func TestLiveCheckNamesWhatIsWrong(t *testing.T) {
-	const wait = 2 * time.Second
 	foreign, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
 	if err != nil {
 		t.Fatal(err)
@@ -172,6 +171,10 @@ func TestLiveCheckNamesWhatIsWrong(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+			}
+			wait := 500 * time.Millisecond // for what never comes
+			if c.server != nil {
+				wait = 6 * time.Second // for what comes and cannot be read, which is said at the end
 			}
 			found, text := m.live(t, c.doctor, wait)
 			d := of(t, found, c.id)

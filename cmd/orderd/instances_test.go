@@ -175,7 +175,7 @@ func (s *shoppers) buy(w, i int) {
 // many waits until so many orders are placed.
 func (s *shoppers) many(n int) {
 	s.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
 		s.mu.Lock()
 		have := len(s.acked)
 		s.mu.Unlock()

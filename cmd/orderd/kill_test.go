@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func (v *victim) start(env ...string) {
 		_ = cmd.Wait() // killed is what it is meant to be
 		close(stopped)
 	}(v.cmd, v.stopped)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
 		res, err := http.Get("http://" + v.api + "/healthz")
 		if err == nil {
 			res.Body.Close()
@@ -227,18 +228,18 @@ func TestKillNine(t *testing.T) {
 	post := func(path, key, body string, into any) int { return ask(v, path, key, body, into) }
 	var mu sync.Mutex
 	acked := map[string]bool{}
-	end := time.Now().Add(8 * time.Second)
+	var over atomic.Bool
 	var wg sync.WaitGroup
 	for w := range 6 {
 		wg.Go(func() {
-			for i := 0; time.Now().Before(end); i++ {
+			for i := 0; !over.Load(); i++ {
 				var o struct {
 					OrderNo    string `json:"order_no"`
 					OutTradeNo string `json:"out_trade_no"`
 				}
 				key := fmt.Sprintf("w%d-%d", w, i)
 				for post("/v1/orders", key, `{"items":[{"sku_id":"mug","quantity":1}]}`, &o) != http.StatusCreated &&
-					time.Now().Before(end) {
+					!over.Load() {
 					time.Sleep(30 * time.Millisecond) // the service is being killed: the same key again
 				}
 				if o.OrderNo == "" {
@@ -264,6 +265,12 @@ func TestKillNine(t *testing.T) {
 		v.signal(syscall.SIGKILL)
 		v.start()
 	}
+	waitFor(t, "orders to be placed", func() bool { // by a machine on which the kills left no time for any, too
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acked) >= 2*provesSome
+	})
+	over.Store(true)
 	wg.Wait()
 	settled(t, dsn, len(acked))
 	v.signal(syscall.SIGTERM)
@@ -280,15 +287,18 @@ func sampleFile(t *testing.T) string {
 	return file
 }
 
+// provesSome is how many orders a run must have placed.
+const provesSome = 20
+
 // settled waits until no order is open.
 func settled(t *testing.T, dsn string, orders int) {
 	t.Helper()
-	if orders < 20 {
+	if orders < provesSome {
 		t.Fatalf("only %d orders: the run proves nothing", orders)
 	}
 	err := withCore(t.Context(), &settings{DSN: dsn, SimAddr: "127.0.0.1:1", NotifyAddr: "127.0.0.1:1",
 		PayWithin: time.Minute, DataDir: t.TempDir()}, func(c *core) error {
-		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) { // polling, not timing
+		for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(100 * time.Millisecond) { // polling, not timing
 			b, err := c.orders.Backlog(t.Context())
 			if err != nil {
 				return err

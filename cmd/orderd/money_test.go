@@ -55,7 +55,7 @@ func TestMoneyEndToEnd(t *testing.T) {
 	}
 	until := func(what string, done func() bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(20 * time.Millisecond) { // polling, not timing
+		for end := time.Now().Add(2 * time.Minute); !done(); time.Sleep(20 * time.Millisecond) { // polling, not timing
 			if time.Now().After(end) {
 				t.Fatal(what)
 			}

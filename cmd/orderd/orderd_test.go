@@ -111,7 +111,7 @@ func TestServeEndToEnd(t *testing.T) {
 	if err := a.sim.Pay(o.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		got, err := a.orders.Find(t.Context(), o.OrderNo)
 		if err != nil {
 			t.Fatal(err)

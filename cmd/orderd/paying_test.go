@@ -52,7 +52,7 @@ func TestCancelWhileTheBuyerPays(t *testing.T) {
 			if o := look(); o.State != order.StateClosing {
 				t.Fatalf("%s before WeChat Pay knew", o.State)
 			}
-			for end := time.Now().Add(20 * time.Second); look().State != test.end; time.Sleep(20 * time.Millisecond) {
+			for end := time.Now().Add(2 * time.Minute); look().State != test.end; time.Sleep(20 * time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("still %s", look().State)
 				}

@@ -32,7 +32,7 @@ func refundAsked(t *testing.T, a *app, key string, quantity int) (order askedBac
 	if err := a.sim.Pay(order.OutTradeNo, wechatsim.PayOptions{Notify: true}); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) { // polling, not timing
 		if buy(t, a, "/v1/orders/"+order.OrderNo+"/refunds", "r"+key, map[string]any{"reason": "all of it"},
 			&order) == http.StatusCreated {
 			return order

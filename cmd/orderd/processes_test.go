@@ -17,7 +17,7 @@ func TestAServiceIsAmongTheProcesses(t *testing.T) {
 	dir := t.TempDir()
 	a := embedded(t, dir)
 	var all []scheduler.Process
-	for deadline := time.Now().Add(10 * time.Second); len(all) == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Minute); len(all) == 0 && time.Now().Before(deadline); {
 		var err error
 		if all, err = scheduler.NewProcesses(a.db, time.Now).List(t.Context()); err != nil {
 			t.Fatal(err)

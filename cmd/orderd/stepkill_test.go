@@ -40,7 +40,7 @@ var (
 const (
 	// settleWithin bounds the end of a flow after a restart. WeChat Pay is asked again 5, 20 and 50 seconds after a
 	// close without an answer, and a run of the bill holds it for thirty.
-	settleWithin = 80 * time.Second
+	settleWithin = 3 * time.Minute
 	shelved      = 1000 // units on the shelf at the start
 	noRedis      = "ORDERD_REDIS=redis://127.0.0.1:1/0"
 	// soon is a deadline that a test can wait for, and that a busy machine does not miss before the step is reached.

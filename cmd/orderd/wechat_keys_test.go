@@ -154,7 +154,7 @@ func (m *shop) arm(t *testing.T, faults ...wechatsim.Fault) {
 // waitFor polls; it times nothing.
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}

@@ -66,12 +66,12 @@ func TestLocksOfADeadHostEnd(t *testing.T) {
 		_ = far.InTx(ctx, die)
 		cancel()
 		begin := time.Now()
-		for time.Since(begin) < 30*time.Second {
+		for time.Since(begin) < time.Minute {
 			if direct.InTx(t.Context(), take) == nil {
 				break
 			}
 		}
-		if took := time.Since(begin); took > 10*time.Second {
+		if took := time.Since(begin); took > 30*time.Second { // hours, were it the server's own time
 			t.Errorf("%s: the row was locked for %s", name, took)
 		} else {
 			t.Logf("%s: locked for %s", name, took.Round(10*time.Millisecond))

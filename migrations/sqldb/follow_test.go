@@ -76,8 +76,8 @@ func TestReadsFollowTheServerThatWrites(t *testing.T) {
 		if right++; available(t, db, "mug") != 7 {
 			right = 0
 		}
-		if time.Since(begin) > 5*time.Second {
-			t.Fatal("five seconds after the switchover the old primary is still shown")
+		if time.Since(begin) > 30*time.Second { // a connection lives for a minute
+			t.Fatal("half a minute after the switchover the old primary is still shown")
 		}
 	}
 }

@@ -29,7 +29,7 @@ func served(t *testing.T, db *sqldb.DB) (id int) {
 func servedBy(t *testing.T, db *sqldb.DB, id int) {
 	t.Helper()
 	for begin := time.Now(); served(t, db) != id; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begin) > 30*time.Second {
+		if time.Since(begin) > 2*time.Minute {
 			l, _ := db.Lag()
 			t.Fatalf("server %d does not show: %+v", id, l)
 		}
@@ -80,7 +80,7 @@ func TestReplicaShowsWithinItsBound(t *testing.T) {
 	follow(other, sqldb.LeastLag)
 	put(t, db, "mug", 10)
 	for begin := time.Now(); shownMugs(t, db, "mug") == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begin) > 30*time.Second {
+		if time.Since(begin) > 2*time.Minute {
 			t.Fatal("the replica never shows it")
 		}
 	}
@@ -127,7 +127,7 @@ func TestReplicaShowsWithinItsBound(t *testing.T) {
 	}
 	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		l, _ := db.Lag()
-		if l.Fresh || time.Since(begin) > 30*time.Second {
+		if l.Fresh || time.Since(begin) > 2*time.Minute {
 			t.Fatalf("numbers of another server count: %+v", l)
 		}
 		if errors.Is(l.Err, sqldb.ErrBehind) {

@@ -281,7 +281,7 @@ func dial(t *testing.T, addr, send string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(c, send); err != nil {
@@ -349,7 +349,7 @@ func TestShutdownEndsPolls(t *testing.T) {
 		token(t, "c1", epoch)+"\r\n\r\n")
 	waitFor(t, "the poll to begin", func() bool { return w.count() > 0 })
 	close(stopping)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // of the 30 of the poll
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
 		t.Error(err)

@@ -30,8 +30,8 @@ import (
 const (
 	placeLimit    = 3 * time.Second
 	callbackLimit = 5 * time.Second
-	backLimit     = 5 * time.Second // from the end of the trouble to the first success
-	patience      = 500 * time.Millisecond
+	backLimit     = 5 * time.Second         // from the end of the trouble to the first success
+	patience      = 2500 * time.Millisecond // of a busy machine: whoever waits twice waits for three seconds more
 	stormWorkers  = 48
 )
 

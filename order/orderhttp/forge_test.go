@@ -93,7 +93,7 @@ func (d *door) next(t *testing.T) letter {
 	select {
 	case l := <-d.letters:
 		return l
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the simulator sends nothing")
 		return letter{}
 	}

@@ -82,7 +82,7 @@ func TestLongPollSeesTheChange(t *testing.T) {
 			rec.Header().Get("ETag") != `"v8"` {
 			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(15 * time.Second): // the poll itself ends after 20
 		t.Fatal("the change was not seen")
 	}
 	// An order that is newer already is not waited for.
@@ -93,7 +93,7 @@ func TestLongPollSeesTheChange(t *testing.T) {
 
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("waited too long for " + what)
 		}
@@ -109,7 +109,7 @@ func TestLongPollEnds(t *testing.T) {
 	if rec := w.ask(t, "GET", "/v1/orders/"+someOrder+"?wait=1&since=1", "", "If-None-Match", `"v1"`); rec.Code != 304 {
 		t.Errorf("the wait is over: %d", rec.Code)
 	}
-	if took := time.Since(start); took < time.Second || took > 5*time.Second {
+	if took := time.Since(start); took < time.Second || took > 15*time.Second {
 		t.Errorf("wait=1 took %s", took)
 	}
 	poll := func(ctx context.Context) chan int {
@@ -139,7 +139,7 @@ func expectEnd(t testing.TB, done chan int, want int) {
 		if want != 0 && code != want {
 			t.Errorf("ended with %d, want %d", code, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(25 * time.Second): // the longest poll ends after 30 by itself
 		t.Fatal("the poll did not end")
 	}
 }

@@ -503,12 +503,12 @@ func TestStalledDownloadEndsSlowReaderDoesNot(t *testing.T) {
 		_ *http.Request) {
 		_, _ = w.Write(file)
 	})
-	g.stall = 500 * time.Millisecond
+	g.stall = 2 * time.Second
 	waited := false
 	b, err := g.FetchBill(t.Context(), "2026-11-20", payment.BillAll, writerFunc(func(p []byte) (int, error) {
 		if !waited {
 			waited = true
-			time.Sleep(2 * g.stall)
+			time.Sleep(g.stall + 200*time.Millisecond)
 		}
 		return len(p), nil
 	}))

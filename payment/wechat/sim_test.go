@@ -93,13 +93,13 @@ func (s *stage) prepaid(t *testing.T, no string) payment.Attempt {
 // next waits for one callback.
 func (s *stage) next(t *testing.T) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	select {
 	case r := <-s.heard:
 		return r
 	case <-ctx.Done():
-		t.Fatal("no callback within 10 s")
+		t.Fatal("no callback within a minute")
 		return result{}
 	}
 }

@@ -178,7 +178,7 @@ func refunded(w *walker, no string) {
 func abnormal(w *walker, no string) {
 	w.must(w.sim.SetRefundOutcome(no+"-R01", wechatsim.StateAbnormal, 0))
 	refunded(w, no)
-	for range 1000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if r, _ := w.sim.Refund(no + "-R01"); r.State == wechatsim.StateAbnormal {
 			return
 		}

@@ -37,7 +37,7 @@ const (
 	mchID = "1900000001"
 	appID = "wx0000000000000001"
 	// patience is how long a condition may take on a busy machine before a test fails.
-	patience = 20 * time.Second
+	patience = 2 * time.Minute
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -52,7 +52,7 @@ func listen(t *testing.T, server *httptest.Server, headers ...string) *listener 
 // hears waits for an event, and gives its data.
 func (l *listener) hears(name string) string {
 	l.t.Helper()
-	limit, found := time.After(20*time.Second), false
+	limit, found := time.After(2*time.Minute), false
 	for {
 		select {
 		case line, open := <-l.lines:
@@ -72,7 +72,7 @@ func (l *listener) hears(name string) string {
 // ends waits for the end of the stream.
 func (l *listener) ends() {
 	l.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for {
 		select {
 		case _, open := <-l.lines:
@@ -190,7 +190,7 @@ func TestStreamsAreFewAndEndWithTheProcess(t *testing.T) {
 	}
 	all[0].cancel()
 	all[0].ends()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for next := 0; next != http.StatusOK; { // its place is free when the server has seen it go
 		if time.Now().After(deadline) {
 			t.Fatal("the place of one that has gone stays taken")

@@ -46,7 +46,7 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	d := newDesk(t)
 	server := httptest.NewUnstartedServer(d.console)
 	server.Config = orderhttp.Server(d.console)
-	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
+	server.Config.ReadTimeout, server.Config.WriteTimeout = time.Second, 1500*time.Millisecond
 	server.Start()
 	defer server.Close()
 	bill, billMedia := billForm(t, [2]string{"bill_date", "2027-01-15"})
@@ -64,8 +64,8 @@ func TestASlowUploadIsNotCut(t *testing.T) {
 	} {
 		from, to := io.Pipe()
 		ends.Go(func() {
-			for i := range 4 { // a second in all
-				time.Sleep(250 * time.Millisecond)
+			for i := range 4 { // longer in all than either
+				time.Sleep(500 * time.Millisecond)
 				part := c.body[i*len(c.body)/4 : (i+1)*len(c.body)/4]
 				if _, err := to.Write(part); err != nil {
 					return // the server has hung up: the answer tells
@@ -281,7 +281,7 @@ func TestASlowDownloadIsNotCut(t *testing.T) {
 	want(t, d.ask(Finance, "POST", "/admin/v1/reconciliations", `{"bill_date":"2027-01-15"}`), 202, "2027-01-15-ALL")
 	server := httptest.NewUnstartedServer(d.console)
 	server.Config = orderhttp.Server(d.console)
-	server.Config.WriteTimeout = 300 * time.Millisecond
+	server.Config.WriteTimeout = time.Second
 	server.Config.ConnState = func(c net.Conn, s http.ConnState) {
 		if s == http.StateNew { // so that what was not read yet waits in the handler and not in the kernel
 			_ = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
@@ -301,7 +301,7 @@ func TestASlowDownloadIsNotCut(t *testing.T) {
 		"Authorization: Bearer %s\r\nConnection: close\r\n\r\n", secret(Finance)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second) // the reader does something else for a while
+	time.Sleep(1500 * time.Millisecond) // the reader does something else for a while
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -70,7 +70,7 @@ func (c *client) hear(within time.Duration) (string, error) {
 }
 
 const (
-	soon = 5 * time.Second
+	soon = time.Minute
 	beat = 60 * time.Millisecond
 )
 
