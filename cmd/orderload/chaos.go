@@ -33,6 +33,7 @@ type chaosCmd struct {
 	Mutant  string        `help:"${chaos_mutant}"`
 	Gate    string        `default:"off" enum:"off,local,redis" help:"${chaos_gate}"`
 	Rate    int64         `help:"${chaos_rate}"`
+	Replica time.Duration `help:"${chaos_replica}"`
 	SaleF   int           `name:"sale-faults" help:"${chaos_sale_faults}"`
 }
 
@@ -72,7 +73,7 @@ func (c *chaosCmd) Run(ctx context.Context) error {
 	}
 	o.Orders, o.Kills, o.Faults, o.Trials = size[0], size[1], size[2], size[3]
 	o.Limit = cmp.Or(c.Limit, limits[c.Size])
-	o.SaleFaults, o.Rate = c.SaleF, c.Rate
+	o.SaleFaults, o.Rate, o.Replica = c.SaleF, c.Rate, c.Replica
 	o.MinRate, o.Dir, o.Keep, o.Mutant = c.MinRate, c.Folder, c.Folder != "", c.Mutant
 	// A report comes with a violation too, and with a run that proves nothing.
 	r, err := chaos.Run(ctx, o)

@@ -56,6 +56,7 @@ var helpTexts = kong.Vars{
 	"chaos_sale_faults": "So many of the faults of gates, drawn by the seed (default: all).",
 	"chaos_rate": "With --gate redis: each sale makes so many orders a second, and who asks above that waits in a " +
 		"queue (0: no queue). Adds the faults of queues.",
+	"chaos_replica": "Read what is only shown from a replica that is so far behind, all the time.",
 	"chaos_gate": "Sell the hot SKUs by a gate: local, in the memory of processes, or redis. Adds the faults of " +
 		"gates; a mutant of gates brings its own.",
 }

@@ -53,6 +53,9 @@ type Options struct {
 	Rate int64
 	// SaleFaults is how many of the faults of the gate come, drawn by the seed; default all.
 	SaleFaults int
+	// Replica is how far a replica is behind from which what is only shown is read, by people who
+	// read all the time; 0: there is none.
+	Replica time.Duration
 	// Warm is the time without faults at first, in which Report.Rate is measured; default
 	// 10 s.
 	Warm time.Duration
@@ -71,7 +74,8 @@ const (
 	usualWorkers = 2
 	usualWarm    = 10 * time.Second
 	usualLimit   = time.Hour
-	maxSeed      = 1_000_000 // of a drawn seed: short enough to type again
+	usualReplica = 5 * time.Second // of a mutant that needs one
+	maxSeed      = 1_000_000       // of a drawn seed: short enough to type again
 )
 
 // Bounds of the phases.
@@ -151,6 +155,9 @@ func (o *Options) defaults() {
 	if !o.gated() {
 		o.Gate = gateOf(o.Mutant)
 	}
+	if replicaMutant(o.Mutant) {
+		o.Replica = cmp.Or(o.Replica, usualReplica)
+	}
 	if queueMutant(o.Mutant) {
 		o.Rate = cmp.Or(o.Rate, mutantRate)
 	}
@@ -189,6 +196,7 @@ func perform(ctx context.Context, o Options, s *stage, r *Report) error {
 		}
 	})
 	defer shop.watch(ctx)()
+	defer shop.reads(ctx)()
 	begin := time.Now()
 	// The run goes on until there was enough of everything, a deadlock among it; what is
 	// broken already, a harness that failed and the limit of time end it too.
@@ -256,6 +264,7 @@ func judgeAll(ctx context.Context, o Options, j *judge, meters *meters) error {
 		{"reconcile the day, wait for the end of what the bill has found, reconcile twice more", j.reconciled},
 		{"hold WeChat Pay's ledger and the buyers' words against the books", j.ledgers},
 		{"verify", func(ctx context.Context) error { return j.verified(ctx, "verify") }},
+		{"verify what the replica has", j.replicated},
 		{"kill everything, start cold, verify", j.cold},
 		{"read the logs", func(context.Context) error { return j.logs() }},
 		{"what was noticed on the way", j.noticed},

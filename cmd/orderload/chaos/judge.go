@@ -319,6 +319,11 @@ func (j *judge) verifiedBy(ctx context.Context, when string, verb ...string) err
 	if err != nil {
 		return err
 	}
+	return j.reported(when, out, exit)
+}
+
+// reported judges what a verb has answered that verifies.
+func (j *judge) reported(when, out string, exit int) error {
 	var r audit.Report
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&r); err != nil {
 		return fmt.Errorf("verify answered with exit %d: %.2000s", exit, out)

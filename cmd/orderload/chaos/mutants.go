@@ -97,7 +97,7 @@ var staysBehind = Edit{"migrations/sqldb/conn.go", "	case time.Since(c.looked) <
 	"	case time.Since(c.looked) >= 0:\n"}
 
 // Mutants are the mistakes.
-var Mutants = slices.Concat(shopMutants, gateMutants, redisMutants, queueMutants)
+var Mutants = slices.Concat(shopMutants, gateMutants, redisMutants, queueMutants, replicaMutants)
 
 // shopMutants are those that a run without a gate catches.
 var shopMutants = []Mutant{

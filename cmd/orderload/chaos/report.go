@@ -257,6 +257,7 @@ func (r *Report) count(ctx context.Context, s *stage, shop *shop, m *meters) err
 		}
 		r.Happened = append(r.Happened, h)
 	}
+	r.Happened = append(r.Happened, shop.sawReplica()...)
 	if r.Options.gated() {
 		r.Happened = append(r.Happened, r.Sale.happened(&r.Options, shop, m)...)
 	}
@@ -282,6 +283,9 @@ func (r *Report) Write(w io.Writer) {
 		if o.SaleFaults > 0 {
 			fmt.Fprintf(w, " `--sale-faults %d`", o.SaleFaults)
 		}
+	}
+	if o.Replica > 0 {
+		fmt.Fprintf(w, " `--replica %s`", o.Replica)
 	}
 	fmt.Fprintf(w, " at commit %s, %s UTC, %d cores, %s.\n\n",
 		r.Commit, r.Began.UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), runtime.Version())

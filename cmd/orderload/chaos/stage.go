@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,6 +88,10 @@ type stage struct {
 	primaries  int               // switchovers so far
 	stale      stale
 
+	// replica follows mariadb so far behind as lag says; nil without one.
+	replica *servers.MariaDB
+	lag     time.Duration
+
 	// buckets is the Redis with the buckets of a sale in mode redis, nil in another run.
 	buckets      *servers.Redis
 	bucketsProxy *faultproxy.Proxy // between the services and it
@@ -127,7 +132,7 @@ func build(ctx context.Context, dir, overlay, tags string) (string, error) {
 
 // newStage builds the services and starts everything. On an error nothing runs any more.
 func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) {
-	s = &stage{dir: dir}
+	s = &stage{dir: dir, lag: o.Replica}
 	tags := o.Tags
 	if o.gated() {
 		s.gate, s.rate = o.Gate, o.Rate
@@ -174,9 +179,14 @@ func newStage(ctx context.Context, o Options, dir string) (s *stage, err error) 
 // servers sets) and Redis with its log on disk, both with a proxy before them, through
 // which the services go and the judge does not.
 func (s *stage) startServers(ctx context.Context) (err error) {
-	s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), "--innodb-buffer-pool-size=1G",
-		"--sync-binlog=1")
-	if err != nil {
+	options := []string{"--innodb-buffer-pool-size=1G", "--sync-binlog=1"}
+	if s.lag > 0 {
+		options = append(options, servers.ReplicaOptions(1)...)
+	}
+	if s.mariadb, err = servers.StartMariaDB(ctx, filepath.Join(s.dir, "m"), options...); err != nil {
+		return err
+	}
+	if err := s.startReplica(ctx); err != nil {
 		return err
 	}
 	s.redis, err = servers.StartRedis(ctx, filepath.Join(s.dir, "r"), "--appendonly", "yes",
@@ -283,7 +293,7 @@ func gateRedisEnv(p *faultproxy.Proxy) string {
 // ORDERD_WECHAT_VERIFY_KEYS takes them. Secrets are canaries: texts that can be searched
 // for in logs and answers.
 func (s *stage) environment(c wechatsim.ClientConfig, verify string) []string {
-	return []string{
+	return append(s.replicaEnv(), []string{
 		"ORDERD_DSN=mysql:orderd:" + canary.DatabasePass + "@tcp(" + s.mysqlProxy.Addr() + ")/" + database,
 		"ORDERD_REDIS=redis://:" + canary.RedisPass + "@" + s.redisProxy.Addr() + "/0",
 		"ORDERD_PAY_WITHIN=" + payWithin.String(),
@@ -305,7 +315,7 @@ func (s *stage) environment(c wechatsim.ClientConfig, verify string) []string {
 		"ORDERD_WECHAT_VERIFY_KEYS=" + verify,
 		"ORDERD_WECHAT_BASE_URL=" + s.simHTTP.URL,
 		"ORDERD_WECHAT_NOTIFY_URL=http://127.0.0.1:1/wechat/v3/notify/payment", // notifyClient dials elsewhere
-	}
+	}...)
 }
 
 // notifyClient delivers callbacks to the services one after the other, as a load balancer
@@ -387,8 +397,14 @@ func (s *stage) ready(ctx context.Context) error {
 // verb runs a command of the binary under test beside the services. An exit code is no
 // error. out has standard output, and after it the errors when it failed.
 func (s *stage) verb(ctx context.Context, args ...string) (out string, exit int, err error) {
+	return s.verbWith(ctx, "ORDERD_READ_DSN=", args...) // the judge asks whoever writes
+}
+
+// verbWith is verb with a variable of its own.
+func (s *stage) verbWith(ctx context.Context, variable string, args ...string) (out string, exit int, err error) {
 	cmd := exec.CommandContext(ctx, s.binary, args...)
-	cmd.Env = append(s.env, "PATH="+os.Getenv("PATH"), "HOME="+s.dir, "ORDERD_DATA_DIR="+filepath.Join(s.dir, "verbs"))
+	cmd.Env = append(slices.Clone(s.env), "PATH="+os.Getenv("PATH"), "HOME="+s.dir,
+		"ORDERD_DATA_DIR="+filepath.Join(s.dir, "verbs"), variable) // the last word counts
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	b, err := cmd.Output()
@@ -422,6 +438,9 @@ func (s *stage) close() {
 	}
 	if s.mariadb != nil { // their files stay: a red run is to be looked into
 		s.mariadb.Kill()
+	}
+	if s.replica != nil {
+		s.replica.Kill()
 	}
 	if s.redis != nil {
 		s.redis.Kill()

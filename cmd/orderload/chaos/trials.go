@@ -532,7 +532,7 @@ func (s *stage) switchOver(ctx context.Context) (old *servers.MariaDB, err error
 	s.mysqlProxy.Switch(next.Addr)
 	s.judgeProxy.Switch(next.Addr)
 	s.judgeProxy.Reset()
-	return old, nil
+	return old, s.follow(ctx)
 }
 
 // stale knows how long ago a switchover was whose old primary is still there.
