@@ -48,17 +48,17 @@ func TestSentinelURL(t *testing.T) {
 }
 
 // node is one of the servers that sentinels watch, asked itself.
-func node(t *testing.T, addr string) *redis.Client {
+func node(t *testing.T, redises *servers.RedisSentinel, i int) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: addr, Password: servers.RedisPassword})
+	c := redises.Client(i)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
 // A master that dies takes no timeout along: what came before it and what comes after is run, by the
-// sweep, while the sentinels take more than one to put the replica in its place.
+// sweep, while the sentinels take more than one to put the replica in its place. All of it over TLS.
 func TestSentinelsMasterDies(t *testing.T) {
-	redises := sqldbtest.RedisSentinel(t)
+	redises := sqldbtest.RedisSentinelTLS(t)
 	s := newShop(map[string]time.Time{})
 	q, w := newWorker(t, redises.URL(2), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
 	for i := range 16 { // due before, while nobody serves, and after
@@ -66,7 +66,7 @@ func TestSentinelsMasterDies(t *testing.T) {
 	}
 	wait(t, "wake-ups are set", func() bool { return tasks(t, q) >= 4 })
 	run(t, w) // now: before that no task was done, however slow the machine is
-	if n := node(t, redises.Nodes[0].Addr).DBSize(t.Context()).Val(); n != 0 {
+	if n := node(t, redises, 0).DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("%d keys in database 0, 2 was named", n)
 	}
 	redises.Nodes[0].Kill()
@@ -102,7 +102,7 @@ func TestSafetyLooksAtTheReplicasOfSentinels(t *testing.T) {
 		t.Error(f)
 	}
 	replica := redises.Nodes[1]
-	if err := node(t, replica.Addr).ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+	if err := node(t, redises, 1).ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if f := Safety(t.Context(), client)[0]; f.Level != sqldb.LevelFail ||

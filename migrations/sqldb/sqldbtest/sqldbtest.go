@@ -219,7 +219,27 @@ func redisCluster(t testing.TB, replicas int, options ...string) *servers.RedisC
 // of which it may kill some.
 func RedisSentinel(t testing.TB) *servers.RedisSentinel {
 	t.Helper()
-	s, err := servers.StartRedisSentinel(t.Context(), processDir(fmt.Sprintf("sentinel%d", shared.n.Add(1))))
+	return startSentinels(t, nil)
+}
+
+// RedisSentinelTLS is RedisSentinel over TLS alone. Its certificate, one for all tests of a process,
+// is what SSL_CERT_FILE names for the time of the test: Go reads the system's certificates once, when
+// the first connection needs them.
+func RedisSentinelTLS(t testing.TB) *servers.RedisSentinel {
+	t.Helper()
+	files, err := tlsFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", files.Cert)
+	return startSentinels(t, files)
+}
+
+var tlsFiles = sync.OnceValues(func() (*servers.TLSFiles, error) { return servers.NewTLSFiles(processDir("tls")) })
+
+func startSentinels(t testing.TB, files *servers.TLSFiles) *servers.RedisSentinel {
+	t.Helper()
+	s, err := servers.StartRedisSentinel(t.Context(), processDir(fmt.Sprintf("sentinel%d", shared.n.Add(1))), files)
 	require(t, err)
 	t.Cleanup(s.Stop)
 	return s

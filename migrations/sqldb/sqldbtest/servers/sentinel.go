@@ -26,6 +26,8 @@ const (
 type RedisSentinel struct {
 	Nodes     []*Redis // a master and its replica, at the start in this order
 	Sentinels []*Redis
+
+	tls *TLSFiles // nil: without
 }
 
 // Passwords of the servers and of the sentinels.
@@ -35,9 +37,10 @@ const (
 )
 
 // StartRedisSentinel starts them in folders below dir, and waits until the sentinels know
-// one another and the replica, which has the master's data.
-func StartRedisSentinel(ctx context.Context, dir string) (*RedisSentinel, error) {
-	s := &RedisSentinel{}
+// one another and the replica, which has the master's data. With files all of them talk TLS
+// alone, to one another too.
+func StartRedisSentinel(ctx context.Context, dir string, files *TLSFiles) (*RedisSentinel, error) {
+	s := &RedisSentinel{tls: files}
 	err := s.start(ctx, dir)
 	if err != nil {
 		s.Stop()
@@ -55,14 +58,14 @@ func (s *RedisSentinel) start(ctx context.Context, dir string) error {
 			host, port, _ := net.SplitHostPort(s.Nodes[0].Addr)
 			options = append(options[:len(options):len(options)], "--replicaof", host+" "+port)
 		}
-		node, err := StartRedis(ctx, filepath.Join(dir, strconv.Itoa(i)), options...)
+		node, err := StartRedis(ctx, filepath.Join(dir, strconv.Itoa(i)), append(options, s.tls.options()...)...)
 		if err != nil {
 			return err
 		}
 		s.Nodes = append(s.Nodes, node)
 	}
 	for i := range sentinels {
-		watcher, err := startSentinel(ctx, filepath.Join(dir, "sentinel"+strconv.Itoa(i)), s.Nodes[0].Addr)
+		watcher, err := s.startSentinel(ctx, filepath.Join(dir, "sentinel"+strconv.Itoa(i)), s.Nodes[0].Addr)
 		if err != nil {
 			return err
 		}
@@ -72,7 +75,7 @@ func (s *RedisSentinel) start(ctx context.Context, dir string) error {
 	defer cancel()
 	var clients []*redis.Client
 	for _, watcher := range s.Sentinels {
-		c := redis.NewClient(&redis.Options{Addr: watcher.Addr, Password: SentinelPassword})
+		c := redis.NewClient(&redis.Options{Addr: watcher.Addr, Password: SentinelPassword, TLSConfig: s.tls.client()})
 		defer func() { _ = c.Close() }() // all at the end
 		clients = append(clients, c)
 	}
@@ -85,22 +88,32 @@ func (s *RedisSentinel) start(ctx context.Context, dir string) error {
 
 // inStep reports that the replica has what the master has.
 func (s *RedisSentinel) inStep(ctx context.Context) bool {
-	c := redis.NewClient(&redis.Options{Addr: s.Nodes[1].Addr, Password: RedisPassword})
+	c := s.Client(1)
 	defer func() { _ = c.Close() }()
 	info, err := c.Info(ctx, "replication").Result()
 	return err == nil && strings.Contains(info, "master_link_status:up")
 }
 
+// Client asks one of the Nodes itself.
+func (s *RedisSentinel) Client(node int) *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: s.Nodes[node].Addr, Password: RedisPassword,
+		TLSConfig: s.tls.client()})
+}
+
 // startSentinel starts one that watches a master. It keeps its settings in a file, which it
 // writes anew with what it learns.
-func startSentinel(ctx context.Context, dir, master string) (*Redis, error) {
+func (s *RedisSentinel) startSentinel(ctx context.Context, dir, master string) (*Redis, error) {
 	r, server, port, err := newRedis(dir)
 	if err != nil {
 		return nil, err
 	}
 	host, masterPort, _ := net.SplitHostPort(master)
 	file := filepath.Join(dir, "sentinel.conf")
-	lines := []string{"port " + port, "bind 127.0.0.1", "dir " + dir, fmt.Sprintf("requirepass %q", SentinelPassword),
+	listen := "port " + port
+	if s.tls != nil {
+		listen = "port 0\ntls-port " + port + s.tls.lines()
+	}
+	lines := []string{listen, "bind 127.0.0.1", "dir " + dir, fmt.Sprintf("requirepass %q", SentinelPassword),
 		fmt.Sprintf("sentinel sentinel-pass %q", SentinelPassword),
 		fmt.Sprintf("sentinel monitor %s %s %s %d", masterName, host, masterPort, sentinels/2+1),
 		fmt.Sprintf("sentinel auth-pass %s %q", masterName, RedisPassword),
@@ -113,14 +126,18 @@ func startSentinel(ctx context.Context, dir, master string) (*Redis, error) {
 	return r, r.Start(ctx)
 }
 
-// URL gives the redis+sentinel:// URL of the master's database.
+// URL gives the redis+sentinel:// or rediss+sentinel:// URL of the master's database.
 func (s *RedisSentinel) URL(database int) string {
 	var addrs []string
 	for _, watcher := range s.Sentinels {
 		addrs = append(addrs, watcher.Addr)
 	}
-	return fmt.Sprintf("redis+sentinel://:of%%3Athe%%40servers@%s/%s/%d?sentinel_password=of+the%%2Fsentinels",
-		strings.Join(addrs, ","), masterName, database)
+	scheme := "redis"
+	if s.tls != nil {
+		scheme = "rediss"
+	}
+	return fmt.Sprintf("%s+sentinel://:of%%3Athe%%40servers@%s/%s/%d?sentinel_password=of+the%%2Fsentinels",
+		scheme, strings.Join(addrs, ","), masterName, database)
 }
 
 // Stop ends all for good and removes their folders, the sentinels first.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -261,8 +262,12 @@ func StartRedis(ctx context.Context, dir string, options ...string) (*Redis, err
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
-		"--appendonly", "no", "--maxmemory-policy", "noeviction"}, options...)
+	listen := []string{"--port", port}
+	if slices.Contains(options, "--tls-cert-file") {
+		listen = []string{"--port", "0", "--tls-port", port}
+	}
+	args := slices.Concat(listen, []string{"--bind", "127.0.0.1", "--dir", dir, "--save", "",
+		"--appendonly", "no", "--maxmemory-policy", "noeviction"}, options)
 	r.start = func() *exec.Cmd { return exec.Command(server, args...) }
 	return r, r.Start(ctx)
 }
