@@ -568,10 +568,24 @@ func (b *batch) approvals(paid *paidEntry, amount payment.Fen) int {
 // ApprovalsFor is how many people have to agree to a refund that makes the sum of a payment's refunds this: in parts
 // it is no smaller. 0, 1, or 2 above Config.RefundTwoPersons.
 func (s *Service) ApprovalsFor(sum payment.Fen) int {
+	return s.RefundLimits().approvals(sum)
+}
+
+// RefundLimits are up to which sum of a payment's refunds nobody has to agree, 0 for none, and above which two people
+// have to, 0 for never.
+type RefundLimits struct{ AutoApprove, TwoPersons payment.Fen }
+
+// RefundLimits gives the limits of today, for whoever asks before they act.
+func (s *Service) RefundLimits() RefundLimits {
+	return RefundLimits{s.cfg.RefundAutoApprove, s.cfg.RefundTwoPersons}
+}
+
+// approvals is how many people a sum takes.
+func (l RefundLimits) approvals(sum payment.Fen) int {
 	switch {
-	case sum <= s.cfg.RefundAutoApprove:
+	case sum <= l.AutoApprove:
 		return 0
-	case s.cfg.RefundTwoPersons > 0 && sum > s.cfg.RefundTwoPersons:
+	case l.TwoPersons > 0 && sum > l.TwoPersons:
 		return 2
 	}
 	return 1

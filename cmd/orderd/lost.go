@@ -28,7 +28,7 @@ func (c *heldAdopt) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := order.CheckRepairReason(string(c.Reason)); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	if err := c.ask(t, c.question()); err != nil {
+	if err := c.ask(t, c.question(s)); err != nil {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {
@@ -69,10 +69,10 @@ func (c *heldAdopt) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // question is what the person agrees to.
-func (c *heldAdopt) question() string {
+func (c *heldAdopt) question(s *settings) string {
 	if c.Refund {
-		return "Take in what was paid for what only the other database has, SEND THE MONEY OF LOST ORDERS BACK, and " +
-			"close the rest?"
+		return "Take in what was paid for what only the other database has, SEND THE MONEY OF LOST ORDERS BACK (" +
+			s.twoPersons() + "), and close the rest?"
 	}
 	return "Take in what was paid for what only the other database has, and close the rest?"
 }

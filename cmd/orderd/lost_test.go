@@ -83,4 +83,16 @@ func TestAdoptAsksWhatItDoes(t *testing.T) {
 			t.Errorf("held adopt%s asks %q", args, asked.String())
 		}
 	}
+	for line, says := range map[string]string{"held adopt --against sqlite:/nowhere/a.db --refund": "above 5000.00 yuan",
+		"held resolve 420 --action REFUND":                           "above 5000.00 yuan",
+		"refund approve 01X-R1 --refund-two-persons 12345":           "above 123.45 yuan",
+		"refund by-hand 01X-R1 --refund-two-persons 0":               "one person is enough",
+		"held resolve 420 --action REFUND --refund-two-persons 9900": "above 99.00 yuan"} {
+		var out, asked bytes.Buffer
+		run(t.Context(), append(strings.Fields(line), "--reason", "tried", "--data-dir", t.TempDir()),
+			&terminal{In: strings.NewReader("n\n"), Out: &out, Err: &asked, Ask: true})
+		if !strings.Contains(asked.String(), says) || !strings.Contains(asked.String(), "not done") {
+			t.Errorf("%s asks %q, want %q", line, asked.String(), says)
+		}
+	}
 }

@@ -34,7 +34,11 @@ type heldResolve struct {
 
 // Run decides about a payment as the person of the token, or as the shell.
 func (c *heldResolve) Run(ctx context.Context, s *settings, t *terminal) error {
-	if err := c.ask(t, string(c.Action)+" the held payment "+c.ID+"?"); err != nil {
+	question := string(c.Action) + " the held payment " + c.ID + "?"
+	if c.Action == order.HeldRefund {
+		question += " (" + s.twoPersons() + ")"
+	}
+	if err := c.ask(t, question); err != nil {
 		return err
 	}
 	return withCore(ctx, s, func(co *core) error {

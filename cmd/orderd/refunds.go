@@ -248,6 +248,9 @@ type refundDecision struct {
 // now. What the refund's state does not allow is an error that names the state.
 func (c refundDecision) decide(ctx context.Context, s *settings, t *terminal, event order.RefundEvent,
 	restock *bool, question string) error {
+	if event == order.RefundEventApprove || event == order.RefundEventByHand {
+		question += " (" + s.twoPersons() + ")"
+	}
 	if err := c.ask(t, question); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"orderd/migrations/bounds"
 	"orderd/migrations/sqldb"
 	"orderd/order/orderhttp"
+	"orderd/payment"
 )
 
 // output is how data is shown; verbs that show some embed it. JSON is a contract with
@@ -81,6 +82,14 @@ func (c confirm) ask(t *terminal, question string) error {
 		return errors.New("not done")
 	}
 	return nil
+}
+
+// twoPersons says above which sum an act takes two people, for the question before it.
+func (s *settings) twoPersons() string {
+	if s.TwoPersons == 0 {
+		return "one person is enough, whatever the sum"
+	}
+	return "above " + payment.Fen(s.TwoPersons).String() + " yuan, all refunds of a payment together, it takes two people"
 }
 
 // reason is why a person does what cannot be taken back. kong calls Validate while it reads

@@ -61,6 +61,9 @@ type act struct {
 	// nil: always done. outcomes are all that it gives.
 	said     func(body []byte) string
 	outcomes []string
+	// limit is the word of what is summed up that takes two people above a limit, which the form then says; "" where
+	// there is no such limit.
+	limit string
 	// danger marks what cannot be taken back.
 	danger bool
 	// makes is the field that names what is made, in place of the parameter of the route; it must not be there yet.
@@ -165,6 +168,7 @@ type actView struct {
 	Reveal             string
 	Keep               bool
 	Preview            []fact
+	Limit              string // above which it takes two people, "" for none
 }
 
 // doneCookie tells the next page what was done; it lives for a page.
@@ -253,6 +257,9 @@ func (c *console) actPage(ctx echo.Context, a *act) error {
 func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]string) *actView {
 	v := &actView{Name: a.name, Action: ctx.Request().URL.Path, Back: s.back, Facts: s.facts, Danger: a.danger,
 		Off: s.off, Why: s.why, Changed: a.changed(s, sent)}
+	if a.limit != "" {
+		v.Limit = c.limitText(languageOf(ctx.Request()), a.limit)
+	}
 	for _, f := range slices.Concat(s.fields, a.fields) {
 		value := s.values[f.name]
 		if f.name == fieldKey && value == "" {
@@ -279,6 +286,25 @@ func (c *console) view(ctx echo.Context, a *act, s *subject, sent map[string]str
 			Need: f.need, Most: most, Choices: s.choices[f.name], Typed: before})
 	}
 	return v
+}
+
+// The words of limits: what is summed up.
+const (
+	limitPayment = "limit.payment" // the refunds of a payment
+	limitRun     = "limit.run"     // all that a run approves
+)
+
+// limitText says above which sum an act takes two people, by the limits of today.
+func (c *console) limitText(l lang, of string) string {
+	limits := c.Refunds.RefundLimits()
+	text := l.word("limit.one")
+	if limits.TwoPersons > 0 {
+		text = l.word(of, yuan(limits.TwoPersons))
+	}
+	if limits.AutoApprove > 0 && of == limitPayment {
+		text += l.word("limit.auto", yuan(limits.AutoApprove))
+	}
+	return text
 }
 
 // shown reports that what is typed into a field may be shown as a text.

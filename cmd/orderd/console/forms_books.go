@@ -43,7 +43,7 @@ func (c *console) bookActs() []act {
 		{name: "diff.comment", path: uiDiffs + "/:id/comment", route: "POST /admin/v1/differences/:id/comments",
 			fields: []field{{name: "text", kind: asReason, need: true, most: 500}, withKey}, show: c.differenceSubject},
 		{name: "diff.resolve", path: uiDiffs + "/:id/resolve", route: "POST /admin/v1/differences/:id/resolve",
-			danger: true, stepUp: movesMoneyOf,
+			danger: true, stepUp: movesMoneyOf, limit: limitPayment,
 			fields: []field{{name: "action", kind: asChoice, need: true}, withReason, text("seen")},
 			said:   howItEnded, outcomes: []string{"ended", "proposed", "later"},
 			show: c.differenceSubject, body: func(_ *subject, form map[string]string) (map[string]any, error) {

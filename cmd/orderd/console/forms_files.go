@@ -31,6 +31,12 @@ type importView struct {
 	Prove   bool                // the password is asked for: something moves money
 	Problem string
 	Counts  []importCount
+	Limit   string // above which money that goes back takes two people
+}
+
+// diffImport is the page before anything was given.
+func (c *console) diffImport(ctx echo.Context) importView {
+	return importView{Limit: c.limitText(languageOf(ctx.Request()), limitPayment)}
 }
 
 // importCount is how many steps came to the same.
@@ -40,7 +46,7 @@ type importCount struct {
 }
 
 // importPage is GET /ui/differences/import.
-func (c *console) importPage(ctx echo.Context) error { return c.show(ctx, "import", importView{}) }
+func (c *console) importPage(ctx echo.Context) error { return c.show(ctx, "import", c.diffImport(ctx)) }
 
 // importForm is what is posted: a file to look at, or one that was looked at and shall be done.
 type importForm struct {
@@ -165,7 +171,8 @@ func (c *console) importPosted(ctx echo.Context) error {
 		return c.importRefused(ctx, err)
 	}
 	status := http.StatusOK
-	v := importView{Done: &dry, Prove: movesAny(&dry) && !sessionOf(ctx).Proved(c.Now())}
+	v := c.diffImport(ctx)
+	v.Done, v.Prove = &dry, movesAny(&dry) && !sessionOf(ctx).Proved(c.Now())
 	if f.apply && v.Prove {
 		if err := c.Logins.Prove(ctx.Request().Context(), sessionOf(ctx), f.password); err != nil {
 			if status, v.Problem, err = c.refused(ctx, err); err != nil {
@@ -177,7 +184,7 @@ func (c *console) importPosted(ctx echo.Context) error {
 	if f.apply {
 		err := c.recordedAs(ctx, "POST /admin/v1/differences/import/apply", nil, func() error {
 			done, err := c.imported(ctx, f.file, true)
-			v = importView{Done: &done}
+			v.Done, v.Prove = &done, false
 			return err
 		})
 		if err != nil {
@@ -218,7 +225,9 @@ func (c *console) importRefused(ctx echo.Context, err error) error {
 	if languageOf(ctx.Request()) == en {
 		said = failure.En
 	}
-	body, err := c.render(ctx, "import", importView{Problem: said})
+	v := c.diffImport(ctx)
+	v.Problem = said
+	body, err := c.render(ctx, "import", v)
 	if err != nil {
 		return err
 	}

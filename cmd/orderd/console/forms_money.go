@@ -21,9 +21,11 @@ func (c *console) refundActs() []act {
 	}
 	restock := field{name: "restock", kind: asYesNo}
 	approve := decide("approve", "approve", false, restock)
-	approve.stepUp, approve.key = c.needsTwo, "a"
+	approve.stepUp, approve.key, approve.limit = c.needsTwo, "a", limitPayment
+	byHand := decide("byhand", "by-hand", true, restock)
+	byHand.limit = limitPayment
 	return []act{approve, decide("reject", "reject", true), decide("retry", "retry", false),
-		decide("cancel", "cancel", true), decide("byhand", "by-hand", true, restock),
+		decide("cancel", "cancel", true), byHand,
 		{name: "refund.tocard", path: page + "to-card", route: route + "to-card", danger: true, stepUp: always,
 			fields: []field{{name: "type", kind: asChoice, need: true}, {name: "bank_type", kind: asText, most: 32},
 				{name: "bank_account", kind: asSecret, most: 19}, {name: "real_name", kind: asSecret, most: 64},
@@ -147,7 +149,7 @@ func (c *console) heldActs() []act {
 		case order.HeldWriteOff:
 			all[i].stepUp = always
 		case order.HeldRefund:
-			all[i].stepUp = c.heldNeedsTwo
+			all[i].stepUp, all[i].limit = c.heldNeedsTwo, limitPayment
 		case order.HeldApply:
 		}
 	}

@@ -2,10 +2,12 @@ package console
 
 import (
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
 	"orderd/payment"
@@ -120,4 +122,46 @@ func without(form []string, name string) (rest []string) {
 		}
 	}
 	return rest
+}
+
+// Whoever sends money back has to know before it whether that takes a second person: each form says the limit, as the
+// service has it, in both languages.
+func TestFormsSayAboveWhichSumTwoPeopleAreNeeded(t *testing.T) {
+	d := newDeskOf(t, ordertest.NewWith(t, sqldbtest.SQLite(t), func(c *order.Config) {
+		c.RefundAutoApprove, c.RefundTwoPersons = 250, 432100
+	}), nil)
+	d.SKU(t, "mug", 9)
+	no := d.PaidOne(t, "c1", "mug", 1).OrderNo
+	r := d.MustAsk(t, order.AskRefund{OrderNo: no, RequestID: "k", Reason: "x", NeedsPerson: true,
+		Cause: ordertest.Customer})
+	d.heldMoney(t, "4200001", 500)
+	b := d.browser(t, "ann", Admin)
+	seen := map[string]bool{}
+	other := d.PaidOne(t, "c2", "mug", 1).OrderNo
+	pages := []string{"/ui/orders/" + other + "/refund", "/ui/refunds/" + r.OutRefundNo + "/approve",
+		"/ui/held/4200001/refund", "/ui/bulk/approve", "/ui/refunds", uiDiffs + "/import"}
+	for _, path := range pages {
+		b.cookies[languageCookie] = "zh"
+		want(t, b.get(path), 200, "合计超过 ¥4,321.00 须")
+		b.cookies[languageCookie] = "en"
+		want(t, b.get(path), 200, "Above ¥4,321.00")
+		if strings.Contains(b.get(path).Body.String(), "Up to ¥2.50 together nobody has to approve") {
+			seen[path] = true
+		}
+	}
+	if len(seen) != 5 || seen["/ui/bulk/approve"] {
+		t.Errorf("what is approved by itself is said on %v", seen)
+	}
+	var limited []string
+	for _, a := range (&console{}).formActs() {
+		if a.limit != "" {
+			limited = append(limited, a.name)
+		}
+	}
+	if all := []string{"order.refund", "refund.approve", "refund.byhand", "held.refund", "diff.resolve", "bulk.approve",
+		"bulk.resume"}; !slices.Equal(limited, all) {
+		t.Errorf("the limit is said at %v, want %v", limited, all)
+	}
+	e := newDesk(t).browser(t, "ann", Admin)
+	want(t, e.get("/ui/refunds"), 200, "一人即可")
 }

@@ -18,7 +18,7 @@ func (c *console) orderActs() []act {
 			show: c.orderSubject(nil), said: whatWeChatSaid, outcomes: []string{"paid", "unpaid", "never"}},
 		{name: "order.refund", path: page + "refund", route: route + "refunds",
 			fields: []field{{name: "amount", kind: asYuan}, {name: "restock", kind: asYesNo}, withReason, withKey},
-			show:   c.askSubject, body: askBody},
+			show:   c.askSubject, body: askBody, limit: limitPayment},
 		{name: "order.note", path: page + "note", route: route + "notes", key: "n",
 			fields: []field{{name: "note", kind: asReason, need: true}, withVersion}, show: c.orderSubject(nil)},
 		{name: "order.vouch", path: page + "vouch", route: route + "vouch-unpaid", danger: true, waits: true,

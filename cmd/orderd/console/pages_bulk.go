@@ -47,12 +47,15 @@ func (c *console) bulkActs() []act {
 		if k != bulk.KindAsk { // asking takes nothing from anybody
 			a.stepUp = always
 		}
+		if k == bulk.KindApprove {
+			a.limit = limitRun
+		}
 		all = append(all, a)
 	}
 	return append(all, act{name: "bulk.stop", path: uiBulk + "/:id/stop", route: "POST " + bulkAPI + "/:id/stop",
 		danger: true, fields: []field{withReason}, show: c.runSubject(bulk.StateRunning, "off.bulkended")},
 		act{name: "bulk.resume", path: uiBulk + "/:id/resume", route: "POST " + bulkAPI + "/:id/resume", stepUp: always,
-			fields: []field{withReason}, show: c.runSubject(bulk.StateStopped, "off.bulkgoes")})
+			limit: limitRun, fields: []field{withReason}, show: c.runSubject(bulk.StateStopped, "off.bulkgoes")})
 }
 
 // bulkBegun reports that what a form means has begun: a run of its key, of the same filter and person. What the filter

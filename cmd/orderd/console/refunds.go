@@ -30,6 +30,8 @@ type Refunds interface {
 	ListRefunds(ctx context.Context, f order.RefundFilter) ([]order.Refund, string, error)
 	// ApprovalsFor is how many people a refund of such a sum takes.
 	ApprovalsFor(sum payment.Fen) int
+	// RefundLimits are the limits by which it says so.
+	RefundLimits() order.RefundLimits
 	// RefundsByAge counts the open ones by state and age.
 	RefundsByAge(ctx context.Context) ([]order.RefundAge, error)
 	// RefundBacklog counts and sums refunds by state, for gauges and the first page.
@@ -309,7 +311,7 @@ func (c *console) refundsPage(ctx echo.Context) error {
 		return err
 	}
 	return c.show(ctx, "refunds", map[string]any{"Rows": rows, "Ages": ages, "Amounts": amounts,
-		"HasBulk": c.Bulk != nil, "Bulk": c.bulkLinks(ctx, nil, bulk.KindApprove)})
+		"Limit": c.limitText(languageOf(ctx.Request()), limitPayment), "HasBulk": c.Bulk != nil, "Bulk": c.bulkLinks(ctx, nil, bulk.KindApprove)})
 }
 
 // refundGroups are the states of open refunds as they are drawn: who or what they wait for.
