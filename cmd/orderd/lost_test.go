@@ -83,7 +83,8 @@ func TestAdoptAsksWhatItDoes(t *testing.T) {
 			t.Errorf("held adopt%s asks %q", args, asked.String())
 		}
 	}
-	for line, says := range map[string]string{"held adopt --against sqlite:/nowhere/a.db --refund": "above 5000.00 yuan",
+	for line, says := range map[string]string{
+		"held adopt --against sqlite:/nowhere/a.db --refund":         "above 5000.00 yuan",
 		"held resolve 420 --action REFUND":                           "above 5000.00 yuan",
 		"refund approve 01X-R1 --refund-two-persons 12345":           "above 123.45 yuan",
 		"refund by-hand 01X-R1 --refund-two-persons 0":               "one person is enough",

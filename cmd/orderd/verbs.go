@@ -89,7 +89,8 @@ func (s *settings) twoPersons() string {
 	if s.TwoPersons == 0 {
 		return "one person is enough, whatever the sum"
 	}
-	return "above " + payment.Fen(s.TwoPersons).String() + " yuan, all refunds of a payment together, it takes two people"
+	return "above " + payment.Fen(s.TwoPersons).String() + " yuan, all refunds of a payment together, it takes two " +
+		"people"
 }
 
 // reason is why a person does what cannot be taken back. kong calls Validate while it reads

@@ -91,6 +91,24 @@ WHERE person = ?`, sealed, s.Person)
 	return secret, nil
 }
 
+// BegunTOTP gives the secret that was begun and not confirmed, "" for none, to a session whose password was given a
+// moment ago, as BeginTOTP wants it: a session alone gets none. Errors: ErrSealed, database errors.
+func (l *Logins) BegunTOTP(ctx context.Context, s Session) (secret string, err error) {
+	if !s.Proved(l.now()) {
+		return "", nil
+	}
+	var c credential
+	err = l.db.Decide(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return c.read(ctx, tx, s.Person, "") })
+	if err != nil {
+		return "", fmt.Errorf("find the one-time codes of %s that were begun: %w", s.Person, err)
+	}
+	if c.begun == "" {
+		return "", nil
+	}
+	key, err := l.openCode(c.begun, s.Person)
+	return totpSecrets.EncodeToString(key), err
+}
+
 // ConfirmTOTP makes the secret that was begun the one that logins ask for, after a code of it,
 // and ends the other sessions of the person. Wrong codes are counted as wrong logins are.
 // Errors: ErrLogin, ErrNoTOTP, ErrSealed, a *ThrottledError, database errors.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/xuri/excelize/v2"
 
+	"orderd/order"
+	"orderd/order/ordertest"
 	"orderd/payment"
 	"orderd/payment/operators"
 	"orderd/payment/reconcile"
@@ -368,5 +370,49 @@ func TestFinanceWorksByForms(t *testing.T) {
 		if !strings.Contains(acts, line) {
 			t.Errorf("the audit trail lacks %s", line)
 		}
+	}
+}
+
+// A number whose list has fewer rows than it says is a question that nobody can answer: the payments that are no
+// order's stand on the page, and with the list of orders they are as many as the bridge says.
+func TestTheCountOfTheDayIsItsLists(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 10)
+	paid := d.PaidOne(t, "c1", "mug", 1)
+	late := d.PlaceOne(t, "c2", "mug", 1)
+	number := d.Prepaid(t, late.OrderNo)
+	d.heldMoney(t, "4200001", 500)
+	if _, err := d.Cancel(t.Context(), order.CancelRequest{OrderNo: late.OrderNo,
+		Cause: ordertest.Customer}); err != nil {
+		t.Fatal(err)
+	}
+	trade, err := d.WeChat.Pay(number, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := d.Settle(t.Context(), trade, ordertest.Notified); err != nil || s.Settled != order.SettledOwed {
+		t.Fatal(s, err)
+	}
+	date := reconcile.Day(d.Clock.Now())
+	d.Clock.Advance(24 * time.Hour)
+	if _, err := d.books.Run(t.Context(), reconcile.RunRequest{Date: date}); err != nil {
+		t.Fatal(err)
+	}
+	b := d.browser(t, "fay", Finance)
+	page := b.get(uiBooks + "/" + date + "-ALL").Body.String()
+	for _, text := range []string{`<a href="#ours">3</a>`, "有 2 笔", "其余 1 笔的订单", "关单后付款", "没有对应的订单", "4200001",
+		late.OrderNo} {
+		if !strings.Contains(page, text) {
+			t.Errorf("the day lacks %q", text)
+		}
+	}
+	list := regexp.MustCompile(`href="([^"]*paid_from[^"]*)">其余`).FindStringSubmatch(page)
+	if list == nil {
+		t.Fatal("no list of the orders")
+	}
+	orders := b.get(html.UnescapeString(list[1])).Body.String()
+	if !strings.Contains(orders, paid.OrderNo) || strings.Contains(orders, late.OrderNo) ||
+		!strings.Contains(orders, "共 1 ") {
+		t.Errorf("%s", orders)
 	}
 }

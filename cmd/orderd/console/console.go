@@ -257,6 +257,7 @@ var parameters = map[string][]string{
 	"/ui/held":                   {"written_off", "cursor"},
 	"/ui/webhooks/:id":           {"cursor"},
 	uiStock:                      {"q", "low", "cursor"},
+	uiRefunds:                    {"state", "cursor"},
 	uiStock + "/:id":             {"from", "to", "cursor"},
 	"/ui/tasks":                  {"cursor"},
 	"/ui/webhooks/:id/redeliver": {"event_id", "order_no"},

@@ -42,6 +42,8 @@ type Closer interface {
 	Pack(ctx context.Context, date string, seq int64) (*reconcile.Pack, error)
 	// Across gives the rows of a day that stand in the bill of another one.
 	Across(ctx context.Context, date string) (reconcile.AcrossRows, error)
+	// Unapplied gives the payments of a day that made no order paid.
+	Unapplied(ctx context.Context, date string) (reconcile.UnappliedOf, error)
 }
 
 // financeRoutes are finance's, reading them too, with the pages and the forms that take a file.

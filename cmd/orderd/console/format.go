@@ -23,6 +23,7 @@ func funcsOf(l lang) template.FuncMap {
 		"ours":      l.ours,
 		"resolved":  l.resolution,
 		"why":       l.why,
+		"refusal":   l.refusal,
 		"asset":     assetPath,
 		"shown":     shown,
 		"yuan":      yuan,

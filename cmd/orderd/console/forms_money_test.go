@@ -1,12 +1,17 @@
 package console
 
 import (
+	"context"
+	"html"
 	"net/http/httptest"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/sqldbtest"
 	"orderd/order"
 	"orderd/order/ordertest"
@@ -164,4 +169,98 @@ func TestFormsSayAboveWhichSumTwoPeopleAreNeeded(t *testing.T) {
 	}
 	e := newDesk(t).browser(t, "ann", Admin)
 	want(t, e.get("/ui/refunds"), 200, "一人即可")
+}
+
+// Whoever is asked where the money of last week is looks for a refund that has ended: each state has its list, page by
+// page, and what WeChat Pay refused says in words what it means and what to do.
+func TestRefundsThatHaveEndedAreAList(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 200)
+	ask := func(key string) order.Refund {
+		no := d.PaidOne(t, key, "mug", 1).OrderNo
+		return d.MustAsk(t, order.AskRefund{OrderNo: no, RequestID: key, Reason: "x", NeedsPerson: true,
+			Cause: ordertest.Customer})
+	}
+	var all []string
+	for i := range defaultRows + 2 {
+		r := ask("k" + strconv.Itoa(i))
+		d.MustDecide(t, r.OutRefundNo, order.RefundEventReject, ordertest.Finance)
+		all = append(all, r.OutRefundNo)
+	}
+	open := ask("open")
+	b := d.browser(t, "fin", Finance)
+	page := b.get("/ui/refunds").Body.String()
+	if strings.Contains(page, all[0]) || !strings.Contains(page, open.OutRefundNo) ||
+		!strings.Contains(page, `href="/ui/refunds?state=success"`) {
+		t.Errorf("%s", page)
+	}
+	page = b.get("/ui/refunds?state=rejected").Body.String()
+	next := regexp.MustCompile(`rel="next" href="([^"]*)"`).FindStringSubmatch(page)
+	if next == nil || strings.Contains(page, open.OutRefundNo) {
+		t.Fatalf("%s", page)
+	}
+	rest := b.get(html.UnescapeString(next[1])).Body.String()
+	for i, no := range all {
+		no = "<code data-id>" + no
+		if first := strings.Contains(page, no); first != (i >= 2) || first == strings.Contains(rest, no) {
+			t.Errorf("%d: on the first page %v", i, first)
+		}
+	}
+	want(t, b.get("/ui/refunds?state=nonsense"), 422, "VALIDATION_FAILED")
+	want(t, b.get("/ui/refunds?cursor=x"), 422, "VALIDATION_FAILED")
+}
+
+// What WeChat Pay refuses is told in words and with the next step, and its own text behind that; an unknown code has
+// words too, and what is no refusal of WeChat Pay's none.
+func TestARefusedRefundSaysWhatToDo(t *testing.T) {
+	text := func(code string) string {
+		return (&payment.GatewayError{Op: "refund", Kind: payment.KindRejected, Status: 403, Code: code,
+			Message: "基本账户余额不足"}).Error()
+	}
+	for code, says := range map[string][2]string{"NOT_ENOUGH": {"充值", "top it up"}, "WHAT_IS_NEW": {"重试", "retry"}} {
+		if a, b := zh.refusal(text(code)), en.refusal(text(code)); !strings.Contains(a, says[0]) ||
+			!strings.Contains(b, says[1]) {
+			t.Errorf("%s: %q, %q", code, a, b)
+		}
+	}
+	if zh.refusal("") != "" || en.refusal("of our own") != "" {
+		t.Error("what is no refusal has words of one")
+	}
+	d := newDesk(t)
+	d.SKU(t, "mug", 9)
+	r := d.MustAsk(t, order.AskRefund{OrderNo: d.PaidOne(t, "c", "mug", 1).OrderNo, RequestID: "k", Reason: "x",
+		NeedsPerson: true, Cause: ordertest.Customer})
+	if err := d.DB.InTx(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		return tx.UpdateRows(ctx, 1, `UPDATE refunds SET problem = ? WHERE out_refund_no = ?`, text("NOT_ENOUGH"),
+			r.OutRefundNo)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	page := d.browser(t, "fin", Finance).get("/ui/refunds").Body.String()
+	means, raw := strings.Index(page, "商户账户余额不足"), strings.Index(page, "NOT_ENOUGH")
+	if means < 0 || raw < means {
+		t.Errorf("its meaning is at %d, the text of WeChat Pay at %d", means, raw)
+	}
+}
+
+// A number that calls somebody who can do nothing about it is not looked at any more.
+func TestFailedTasksCallWhoCanRunThem(t *testing.T) {
+	d := newDesk(t)
+	c := &console{}
+	p := pulse{Counts: map[string]int64{"nav.tasks": 9, "nav.refunds": 2}}
+	for role, sum := range map[Role]int64{Viewer: 2, Finance: 2, Operator: 11, Admin: 11} {
+		got := c.countsOf(p, role)
+		if got["nav.overview"] != sum || (got["nav.tasks"] == 9) != role.May(Operator) {
+			t.Errorf("%s: %v", role, got)
+		}
+	}
+	want(t, d.browser(t, "fin", Finance).get("/ui/tasks"), 200, "由客服或管理员操作")
+	want(t, d.browser(t, "op", Operator).get("/"), 200, "失败任务")
+	overview := d.browser(t, "gao", Finance).get("/").Body.String()
+	if _, main, _ := strings.Cut(overview, "<main"); strings.Contains(main, `href="/ui/tasks"`) {
+		t.Error("the first page of finance has tasks to mend")
+	}
+	d.SKU(t, "mug", 1)
+	want(t, d.browser(t, "li", Operator).get("/ui/stock/mug"), 200, "盘点调整只有管理员可以")
+	want(t, d.browser(t, "gu", Finance).get(uiBooks), 200, "审计记录由管理员查看")
 }

@@ -257,7 +257,8 @@ func (c *console) mustHaveTOTP(ctx echo.Context) bool {
 	return c.RequireTOTP && (role == Finance || role == Admin)
 }
 
-// beginTOTP is POST /ui/me/totp: it shows a secret, once, as a QR code and as text.
+// beginTOTP is POST /ui/me/totp: it shows a secret as a QR code and as text. Beside the answers to wrong codes, as
+// long as the password was given a moment ago, no other page has it.
 func (c *console) beginTOTP(ctx echo.Context) error {
 	if _, err := fields(ctx); err != nil {
 		return err
@@ -270,14 +271,22 @@ func (c *console) beginTOTP(ctx echo.Context) error {
 	if err != nil {
 		return err
 	}
-	address := operators.TOTPAddress(s.Person, secret)
-	code, err := qr.Encode(address, qr.M)
-	if err != nil {
-		return errors.New("draw the QR code of a secret") // the error may quote it
+	return c.showSecret(ctx, http.StatusOK, secret, "")
+}
+
+// showSecret is the page of a secret that was begun, with its picture; said is what is wrong with what was sent.
+func (c *console) showSecret(ctx echo.Context, status int, secret, said string) error {
+	v := map[string]any{"Said": said, "Begun": true, "Required": c.mustHaveTOTP(ctx)}
+	if secret != "" {
+		address := operators.TOTPAddress(sessionOf(ctx).Person, secret)
+		code, err := qr.Encode(address, qr.M)
+		if err != nil {
+			return errors.New("draw the QR code of a secret") // the error may quote it
+		}
+		v["Secret"], v["Address"] = secret, address
+		v["Side"], v["Path"] = drawn(code)
 	}
-	side, path := drawn(code)
-	return c.showLogin(ctx, http.StatusOK, "totp", map[string]any{"Secret": secret, "Address": address, "Side": side,
-		"Path": path, "Required": c.mustHaveTOTP(ctx)})
+	return c.showLogin(ctx, status, "totp", v)
 }
 
 // drawn gives a QR code as the path of an SVG picture, a rectangle for each run of dark modules,
@@ -310,8 +319,11 @@ func (c *console) confirmTOTP(ctx echo.Context) error {
 		if err != nil {
 			return err
 		}
-		return c.showLogin(ctx, status, "totp", map[string]any{"Said": message, "Begun": true,
-			"Required": c.mustHaveTOTP(ctx)})
+		secret, err := c.Logins.BegunTOTP(ctx.Request().Context(), s)
+		if err != nil {
+			return err
+		}
+		return c.showSecret(ctx, status, secret, message)
 	}
 	c.Log.Info("one-time codes on", "name", s.Person)
 	return see(ctx, "/ui/me")

@@ -792,7 +792,10 @@ func TestOneTimeCodes(t *testing.T) {
 	want(t, w, 200, "<svg")
 	secret := shownKey.FindStringSubmatch(w.Body.String())[1]
 	want(t, w, 200, "otpauth://totp/orderd:adam?issuer=orderd&amp;secret="+secret)
-	want(t, adam.post("/ui/me/totp/confirm", "code", "000000"), 403, "不正确")
+	w = adam.post("/ui/me/totp/confirm", "code", "000000")
+	want(t, w, 403, "不正确")
+	want(t, w, 403, "<svg") // whoever mistyped it has the picture still, and the same key
+	want(t, w, 403, "secret="+secret)
 	leads(t, adam.post("/ui/me/totp/confirm", "code", codeAt(t, secret, d.Clock.Now())), "/ui/me")
 	want(t, adam.get("/"), 200, "<h1>需要处理</h1>")
 	want(t, adam.post("/ui/me/totp/off"), 403, "FORBIDDEN")
@@ -802,6 +805,13 @@ func TestOneTimeCodes(t *testing.T) {
 	leads(t, b.post("/login", "name", "adam", "password", password, "code", codeAt(t, secret, d.Clock.Now())), "/")
 	want(t, d.stranger().post("/login", "name", "adam", "password", password, "code",
 		codeAt(t, secret, d.Clock.Now())), 403, "不正确")
+	secret = shownKey.FindStringSubmatch(vera.post("/ui/me/totp").Body.String())[1]
+	d.Clock.Advance(operators.ProvedFor)
+	w = vera.post("/ui/me/totp/confirm", "code", "000000")
+	want(t, w, 403, "不正确") // a session whose password was not given a moment ago is shown no key
+	if strings.Contains(w.Body.String(), secret) || strings.Contains(vera.get("/ui/me/totp").Body.String(), secret) {
+		t.Error("the key is shown without the password")
+	}
 }
 
 // Two tabs that send the first link at one moment make one admin.
@@ -870,8 +880,8 @@ func TestLoginsSecretsAreNotLogged(t *testing.T) {
 	set.Add("another session", adam.cookies[sessionCookie])
 	w := adam.post("/ui/me/totp")
 	set.Add("TOTP", shownKey.FindStringSubmatch(w.Body.String())[1])
-	post("/ui/me/totp/confirm", "code", "x")
-	rename := func(from, to string) { // a database that refuses
+	adam.post("/ui/me/totp/confirm", "code", "x") // the page of a wrong code has the key still
+	rename := func(from, to string) {             // a database that refuses
 		t.Helper()
 		if _, err := d.DB.Pool().ExecContext(t.Context(), "ALTER TABLE "+from+" RENAME TO "+to); err != nil {
 			t.Fatal(err)

@@ -244,6 +244,8 @@ type dayView struct {
 	Next                   string // after this page of them
 	Filter                 diffForm
 	Across                 *reconcile.AcrossRows // rows of other days; nil where they are not asked for
+	Unapplied              reconcile.UnappliedOf // of our payments, which the list of paid orders lacks
+	Applied                bridgeSide            // those that it has
 	Files                  []reconcile.BillFile
 	Closings               []reconcile.Closing
 	Closing                *reconcile.Closing // the last one, nil for none
@@ -279,10 +281,14 @@ func (c *console) dayPage(ctx echo.Context) error {
 		}
 		v.Text = lines(text.String())
 	default:
-		v.Bridge = bridgeOf(s.Date, at, s.SHA1 != "", &s.Result.Payments, &s.Result.Refunds)
 		p, r := s.Result.Payments.States, s.Result.Refunds.States
 		v.PaidStates = sideOf(reconcile.Sum{Count: p}, kindPath(at, reconcile.StateMismatch))
 		v.BackStates = sideOf(reconcile.Sum{Count: r}, kindPath(at, reconcile.RefundStateMismatch))
+		if v.Unapplied, err = c.Reconciler.Unapplied(ctx.Request().Context(), s.Date); err != nil {
+			return err
+		}
+		v.Bridge = bridgeOf(s.Date, at, s.SHA1 != "", v.Unapplied.Count > 0, &s.Result.Payments, &s.Result.Refunds)
+		v.Applied = bridgeSide{reconcile.Sum{Count: s.Result.Payments.OursCount - v.Unapplied.Count}, paidOn(s.Date)}
 		figures := reconcile.FiguresOf(s.Result)
 		v.Fees, v.Net = figures.Fees(), figures.Net()
 	}
@@ -315,8 +321,11 @@ func (c *console) dayPage(ctx echo.Context) error {
 
 // bridgeOf are the lines of a bridge, in the order in which they are added up, each number with where
 // its rows are: our own orders of the day, the bill, or the differences of a kind.
-func bridgeOf(date, at string, bill bool, p, r *reconcile.Bridge) []bridgeRow {
+func bridgeOf(date, at string, bill, unapplied bool, p, r *reconcile.Bridge) []bridgeRow {
 	ours, file := paidOn(date), ""
+	if unapplied {
+		ours = "#ours" // no one list has both
+	}
 	if bill {
 		file = "/admin/v1/reconciliations/" + reconcile.ID(date, payment.BillAll) + "/bill"
 	}

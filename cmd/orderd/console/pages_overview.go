@@ -183,8 +183,10 @@ func (c *console) page(ctx echo.Context) error {
 		return err
 	}
 	v.Failing = failing
+	if mayWork(role, "nav.tasks") {
+		v.Needs = append(v.Needs, need{Word: "need.dead", Path: "/ui/tasks", Count: int64(dead), Bad: true})
+	}
 	v.Needs = append(v.Needs,
-		need{Word: "need.dead", Path: "/ui/tasks", Count: int64(dead), Bad: true},
 		need{Word: "need.overdue", Path: "/ui/orders?stuck=1", Count: v.Backlog.Overdue, Oldest: v.Backlog.Oldest,
 			Bad: true})
 	rest, err := c.outsideNeeds(rctx, role)

@@ -116,7 +116,7 @@ func (c *console) countWaiting(ctx context.Context, into map[string]int64) error
 func (c *console) countsOf(p pulse, role Role) map[string]int64 {
 	mine, sum := map[string]int64{}, int64(0)
 	for _, item := range c.nav(role, "", false) {
-		if n := p.Counts[item.Word]; n > 0 {
+		if n := p.Counts[item.Word]; n > 0 && mayWork(role, item.Word) {
 			mine[item.Word] = n
 			sum += n
 		}
@@ -126,6 +126,10 @@ func (c *console) countsOf(p pulse, role Role) map[string]int64 {
 	}
 	return mine
 }
+
+// mayWork reports that a role can do something about what an entry of the menu counts: tasks that failed are for
+// operators, and a number that calls others in vain is not looked at any more.
+func mayWork(role Role, word string) bool { return word != "nav.tasks" || role.May(Operator) }
 
 // counted is a count as it is shown: beyond mostCounted, that there are more.
 func counted(n int64) string {

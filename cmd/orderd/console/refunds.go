@@ -288,30 +288,70 @@ type refundRow struct {
 	Acts []link
 }
 
-// refundsPage is GET /ui/refunds: the refunds that are not at an end, those that wait for
-// a person first, up to defaultRows of each state.
+// uiRefunds is the page of refunds.
+const uiRefunds = "/ui/refunds"
+
+// refundPart is a state whose refunds the page has, of those that are at an end too.
+type refundPart struct {
+	State   order.RefundState
+	Path    string
+	Current bool
+}
+
+// openRefunds are the states that the page has of its own, those that wait for a person first.
+var openRefunds = []order.RefundState{order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal,
+	order.RefundStateHeld, order.RefundStateOwed, order.RefundStateProcessing}
+
+// refundsPage is GET /ui/refunds: the refunds that are not at an end, up to defaultRows of each state; or with ?state=
+// those of one state, page by page, newest first.
 func (c *console) refundsPage(ctx echo.Context) error {
-	var all []order.Refund
-	for _, s := range []order.RefundState{
-		order.RefundStatePending, order.RefundStateRefused, order.RefundStateAbnormal, order.RefundStateHeld,
-		order.RefundStateOwed, order.RefundStateProcessing,
-	} {
-		rows, _, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s, Limit: defaultRows})
+	q := query{Context: ctx}
+	state, cursor := oneOf(&q, "state", order.RefundStates()), ctx.QueryParam("cursor")
+	if state == "" && cursor != "" {
+		q.wrong("cursor", "REQUIRED", "it goes with a state")
+	}
+	if err := q.err(); err != nil {
+		return err
+	}
+	states := openRefunds
+	if state != "" {
+		states = []order.RefundState{state}
+	}
+	var rows []refundRow
+	next := ""
+	for _, s := range states {
+		all, after, err := c.Refunds.ListRefunds(ctx.Request().Context(), order.RefundFilter{State: s,
+			Limit: defaultRows, Cursor: cursor})
 		if err != nil {
 			return err
 		}
-		all = append(all, rows...)
+		for i := range all {
+			rows = append(rows, refundRow{&all[i], c.refundLinks(ctx, &all[i])})
+		}
+		next = after
 	}
-	rows := make([]refundRow, len(all))
-	for i := range all {
-		rows[i] = refundRow{&all[i], c.refundLinks(ctx, &all[i])}
+	v := map[string]any{"Rows": rows, "Limit": c.limitText(languageOf(ctx.Request()), limitPayment),
+		"HasBulk": c.Bulk != nil, "Bulk": c.bulkLinks(ctx, nil, bulk.KindApprove), "State": state,
+		"Parts": refundParts(state)}
+	if state != "" {
+		v["Next"] = pageAfter(uiRefunds+"?state="+string(state), next)
+		if cursor != "" {
+			v["First"] = uiRefunds + "?state=" + string(state)
+		}
 	}
-	ages, amounts, err := c.refundAges(ctx)
-	if err != nil {
+	var err error
+	if v["Ages"], v["Amounts"], err = c.refundAges(ctx); err != nil {
 		return err
 	}
-	return c.show(ctx, "refunds", map[string]any{"Rows": rows, "Ages": ages, "Amounts": amounts,
-		"Limit": c.limitText(languageOf(ctx.Request()), limitPayment), "HasBulk": c.Bulk != nil, "Bulk": c.bulkLinks(ctx, nil, bulk.KindApprove)})
+	return c.show(ctx, "refunds", v)
+}
+
+// refundParts are the lists of all states; at is the one that is shown.
+func refundParts(at order.RefundState) (parts []refundPart) {
+	for _, s := range order.RefundStates() {
+		parts = append(parts, refundPart{s, uiRefunds + "?state=" + string(s), s == at})
+	}
+	return parts
 }
 
 // refundGroups are the states of open refunds as they are drawn: who or what they wait for.

@@ -91,7 +91,7 @@ func TestDeadTasksAreListed(t *testing.T) {
 	if len(poison) != 1 || poison[0].Payload != `"\xff\x00<b>"` {
 		t.Errorf("%+v", poison)
 	}
-	want(t, d.ask(Viewer, "GET", "/", ""), 200, `失败任务 <span class="count">6<`)
+	want(t, d.ask(Operator, "GET", "/", ""), 200, `失败任务 <span class="count">6<`)
 	want(t, d.ask(Viewer, "GET", "/", ""), 200, `重试中的任务</h2><p class="big">1<`)
 	want(t, d.ask("", "GET", "/metrics", ""), 200, `orderd_failed_tasks{state="dead"} 6`)
 }

@@ -269,6 +269,7 @@ func values() map[string][]string {
 	for _, a := range reconcile.Actions() {
 		v["does."] = append(v["does."], string(a))
 	}
+	v["refusal."] = append([]string{refusalOther}, refusals...)
 	for _, l := range reconcile.Lacks() {
 		v["lack."] = append(v["lack."], string(l))
 	}
