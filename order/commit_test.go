@@ -38,7 +38,7 @@ func (h harm) String() string {
 }
 
 var harms = []harm{
-	{mode: faultproxy.CutBefore, n: 100, long: 600}, {mode: faultproxy.CutAfter, n: 100, long: 600},
+	{mode: faultproxy.CutBefore, n: 36, long: 600}, {mode: faultproxy.CutAfter, n: 36, long: 600},
 	{mode: faultproxy.Stall, n: 6, long: 100}, {mode: faultproxy.Late, n: 6, long: 100},
 	{mode: faultproxy.CutBefore, all: true, n: 4, long: 40}, {mode: faultproxy.CutAfter, all: true, n: 4, long: 40},
 	{gone: true, n: 6, long: 40},

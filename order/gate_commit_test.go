@@ -138,6 +138,7 @@ func TestUnknownBatchGivesItsBucketUp(t *testing.T) {
 	server := sqldbtest.MariaDBServer(t)
 	for i, mode := range []faultproxy.Mode{faultproxy.CutBefore, faultproxy.CutAfter} {
 		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel() // each waits for a bucket of its own to be given up
 			name := fmt.Sprint("limbo", i)
 			if err := server.Create(t.Context(), name); err != nil {
 				t.Fatal(err)

@@ -54,6 +54,7 @@ func direct(t *testing.T, addr string) *redis.Client {
 // A Redis restored from an old dump has tasks of orders that are long done: they must do nothing, and what
 // the dump has never seen must end all the same (reliability F11).
 func TestRestoredRedisBringsOldTasks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := sqldbtest.RedisServer(t)
 	s := newShop(dueIn(20, time.Now().Add(time.Second)))
 	o := newOptions(t, server.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
@@ -96,6 +97,7 @@ func TestRestoredRedisBringsOldTasks(t *testing.T) {
 // A fail-over to a replica that lacks the last seconds, and back to the old master that kept its own: tasks are lost
 // and doubled, orders are neither (reliability F12).
 func TestRedisSplitBrain(t *testing.T) {
+	t.Parallel() // it mostly waits
 	one, two := sqldbtest.RedisServer(t), sqldbtest.RedisServer(t)
 	proxy, err := faultproxy.New(one.Addr)
 	if err != nil {
@@ -138,6 +140,7 @@ func TestFullRedis(t *testing.T) {
 // A Redis that evicts keys leaves ids without tasks, and tasks without their lease: asynq loses both for ever, the
 // sweep must not (reliability F13, fact 7).
 func TestEvictedTasks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := sqldbtest.RedisServer(t)
 	s := newShop(dueIn(40, time.Now().Add(time.Second)))
 	for i := range 40 {

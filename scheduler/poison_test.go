@@ -32,6 +32,7 @@ func count(t *testing.T, f *DeadLetters) (failing, dead int) {
 // A thousand tasks that nobody can read, before the good one in its own queue: they must be kept for a person, leave
 // the queue, and not delay it (reliability T4).
 func TestPoisonTasks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := sqldbtest.RedisServer(t)
 	due := time.Now().Add(3 * time.Second)
 	s := newShop(map[string]time.Time{"good": due})

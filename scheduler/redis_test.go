@@ -53,6 +53,7 @@ func owe(s *shop, q *Queue, name string, n int, at time.Time) {
 // A key that is of no queue, or a command over two slots, works on one Redis and fails on a cluster: nothing would be
 // on time there, and the sweep would hide it. So there is none here, but for the loss of the data.
 func TestRedisCluster(t *testing.T) {
+	t.Parallel() // it mostly waits
 	cluster := sqldbtest.RedisCluster(t)
 	s := newShop(map[string]time.Time{})
 	q, w := newWorker(t, cluster.URL(), s, Options{SweepEvery: time.Hour, CloseRate: 10_000, RefundRate: 10_000})
@@ -76,6 +77,7 @@ func TestRedisCluster(t *testing.T) {
 
 // All masters came back empty: a loss that is not seen leaves every order to the sweep, late by its interval.
 func TestRedisClusterLosesEverything(t *testing.T) {
+	t.Parallel() // it mostly waits
 	cluster := sqldbtest.RedisCluster(t)
 	s := newShop(map[string]time.Time{})
 	q, _ := start(t, cluster.URL(), s)
@@ -95,6 +97,7 @@ func TestRedisClusterLosesEverything(t *testing.T) {
 // A master that holds queues dies: what it had not told its replica is lost, and for seconds nobody serves its
 // slots. Every order and refund must end, none twice, and the queue must work again on the replica.
 func TestRedisClusterLosesAMaster(t *testing.T) {
+	t.Parallel() // it mostly waits
 	cluster := sqldbtest.RedisCluster(t)
 	s := newShop(map[string]time.Time{})
 	q, w := newWorker(t, cluster.URL(), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})

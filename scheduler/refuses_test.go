@@ -32,6 +32,7 @@ func TestRedisThatRefuses(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait
 			server := sqldbtest.RedisServer(t)
 			s := newShop(dueIn(20, time.Now().Add(300*time.Millisecond)))
 			q, w := newWorker(t, server.URL(), s, Options{CloseRate: 10_000})
@@ -56,6 +57,7 @@ func TestRedisThatRefuses(t *testing.T) {
 		})
 	}
 	t.Run("forgets", func(t *testing.T) {
+		t.Parallel()
 		server := sqldbtest.RedisServer(t)
 		client := direct(t, server.Addr)
 		s := newShop(dueIn(20, time.Now().Add(2*time.Second)))

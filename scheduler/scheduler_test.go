@@ -416,6 +416,7 @@ func TestNoQueueAtAll(t *testing.T) {
 
 // FLUSHALL and a kill in the middle forget every wake-up; the orders must end all the same, on a real server.
 func TestRedisLosesEverything(t *testing.T) {
+	t.Parallel() // it mostly waits
 	server := sqldbtest.RedisServer(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()

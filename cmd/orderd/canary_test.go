@@ -82,12 +82,9 @@ func restricted(t *testing.T) (dsn string) {
 // secrets, on a MariaDB with the least grants and a Redis with a password.
 func merchantHouse(t *testing.T, log *lockedBuffer) (*house, *canary.Set) {
 	t.Helper()
-	keys, err := wechatsim.GenerateKeys(simMchID, simAppID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := *wechatKeys(t)
 	keys.APIv3Key = canary.APIv3Key
-	sim, err := wechatsim.New(wechatsim.Options{Keys: keys, Now: time.Now, Speed: 60,
+	sim, err := wechatsim.New(wechatsim.Options{Keys: &keys, Now: time.Now, Speed: 60,
 		AppSecret: canary.AppSecret})
 	if err != nil {
 		t.Fatal(err)

@@ -121,10 +121,7 @@ func TestLiveCheckOfAShopThatIsInOrder(t *testing.T) {
 
 // Each thing that goes wrong on the first day has its own words and its own exit code.
 func TestLiveCheckNamesWhatIsWrong(t *testing.T) {
-	foreign, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
-	if err != nil {
-		t.Fatal(err)
-	}
+	foreign := foreignKeys(t)
 	silent := func(http.Handler) http.Handler { return says(http.StatusOK, "OK") } // another program takes it
 	changed := func(h http.Handler) http.Handler {                                 // a proxy that loses a header
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -189,10 +186,7 @@ func TestLiveCheckNamesWhatIsWrong(t *testing.T) {
 // first callback of a paid order.
 func TestLiveCheckAsksUnderEveryKey(t *testing.T) {
 	m := newLiveShop(t, nil, nil)
-	foreign, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
-	if err != nil {
-		t.Fatal(err)
-	}
+	foreign := foreignKeys(t)
 	stranger := foreign.Client()
 	keys := m.set["wechat-verify-keys"] + "," + m.files(t, map[string][]byte{
 		"PUB_KEY_ID_9": stranger.VerifyKeys[stranger.PublicKeyID]})

@@ -30,15 +30,13 @@ const fakeSecret = "shipping-secret-canary"
 
 func newFakeMerchant(t *testing.T, change ...func(*wechatsim.Options)) *fakeMerchant {
 	t.Helper()
-	keys, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := wechatKeys(t)
 	m := &fakeMerchant{dir: t.TempDir()}
 	o := wechatsim.Options{Keys: keys, Now: time.Now, AppSecret: fakeSecret}
 	for _, c := range change {
 		c(&o)
 	}
+	var err error
 	if m.sim, err = wechatsim.New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -89,10 +87,7 @@ func (m *fakeMerchant) verb(t *testing.T, change map[string]string, args ...stri
 // number, of the key of somebody else or of a WeChat Pay that is away sends its reader to look elsewhere.
 func TestDoctorSaysWhatWeChatPaySays(t *testing.T) {
 	m := newFakeMerchant(t)
-	foreign, err := wechatsim.GenerateKeys("1900000001", "wx0000000000000001")
-	if err != nil {
-		t.Fatal(err)
-	}
+	foreign := foreignKeys(t)
 	// Their keys under the ids of ours.
 	theirs := map[string][]byte{}
 	for _, pair := range strings.Split(m.set["wechat-verify-keys"], ",") {

@@ -125,7 +125,7 @@ func buildService(t *testing.T, flags ...string) string {
 	return binary
 }
 
-// merchant is the keys of both sides; making them takes a second.
+// merchant is the keys of both sides.
 type merchant struct {
 	keys *wechatsim.Keys
 	env  []string
@@ -133,10 +133,7 @@ type merchant struct {
 
 func newMerchant(t *testing.T) *merchant {
 	t.Helper()
-	keys, err := wechatsim.GenerateKeys(simMchID, simAppID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := wechatKeys(t)
 	c, dir := keys.Client(), t.TempDir()
 	var verify []string
 	for id, pem := range c.VerifyKeys {

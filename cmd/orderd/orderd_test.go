@@ -47,6 +47,11 @@ func embeddedWith(t *testing.T, dir string, log *slog.Logger, change func(*setti
 		PayWithin: time.Minute, CloseGrace: time.Second, CloseRate: 50, SweepEvery: time.Second, LogLevel: "error",
 		ShippingSecret: "app-secret"}
 	change(s)
+	if _, err := os.Stat(s.simKeysDir()); s.MchID == "" && err != nil { // it would make its own, which takes a second
+		if err := wechatKeys(t).Save(s.simKeysDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	a, err := start(t.Context(), s, options{roles: allRoles, simSpeed: 30, migrate: true}, log)
 	if err != nil {
 		t.Fatal(err)

@@ -34,10 +34,7 @@ type shop struct {
 func newShop(t *testing.T, o wechatsim.Options, change func(*shop, *settings)) *shop {
 	t.Helper()
 	var err error
-	if o.Keys, err = wechatsim.GenerateKeys(simMchID, simAppID); err != nil {
-		t.Fatal(err)
-	}
-	o.Now = time.Now
+	o.Keys, o.Now = wechatKeys(t), time.Now
 	m := &shop{log: &lockedBuffer{}, dir: t.TempDir()}
 	if m.sim, err = wechatsim.New(o); err != nil {
 		t.Fatal(err)
@@ -281,13 +278,25 @@ func settingsOf(t *testing.T, change map[string]string) []string {
 	return args
 }
 
-var wechatKeysOnce = sync.OnceValues(func() (*wechatsim.Keys, error) {
-	return wechatsim.GenerateKeys(simMchID, simAppID)
-})
+// Two sets of keys for all tests: to make one takes most of a second.
+var wechatKeysOnce, foreignKeysOnce = sync.OnceValues(makeKeys), sync.OnceValues(makeKeys)
 
+func makeKeys() (*wechatsim.Keys, error) { return wechatsim.GenerateKeys(simMchID, simAppID) }
+
+// wechatKeys are those of the merchant. They are not to be changed.
 func wechatKeys(t *testing.T) *wechatsim.Keys {
 	t.Helper()
 	keys, err := wechatKeysOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// foreignKeys are those of somebody else. They are not to be changed.
+func foreignKeys(t *testing.T) *wechatsim.Keys {
+	t.Helper()
+	keys, err := foreignKeysOnce()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func sellOut(ctx context.Context, s *bench.Gated, skuID string) error {
 }
 
 // gateMarked bounds the wait for a mark of this process.
-const gateMarked = 20 * time.Second
+const gateMarked = 2 * time.Minute
 
 // noneFailed is an error when a side failed, whose figures are void then.
 func noneFailed(name string, s bench.Sample) error {

@@ -63,7 +63,7 @@ func (s *redisSale) end() {
 }
 
 // saleFound bounds the wait until all processes sell from the buckets that there should be.
-const saleFound = 30 * time.Second
+const saleFound = 2 * time.Minute
 
 // routed waits until every process gives out units of each of so many buckets of the gate's epoch,
 // and of none besides them. It gives how long that took.

@@ -326,7 +326,7 @@ func (f *saleFleet) stop() {
 }
 
 // saleStop is how long a process may take to give its units back and end.
-const saleStop = 20 * time.Second
+const saleStop = time.Minute
 
 // run has a job done by all processes at once and sums their reports.
 func (f *saleFleet) run(ctx context.Context, j saleJob) (saleReport, error) {

@@ -46,7 +46,7 @@ type door struct {
 func newDoor(t *testing.T) *door {
 	t.Helper()
 	d := &door{letters: make(chan letter, 64)}
-	keys, err := wechatsim.GenerateKeys(ordertest.MchID, ordertest.AppID)
+	keys, err := simKeys()
 	if err != nil {
 		t.Fatal(err)
 	}
