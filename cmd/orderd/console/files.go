@@ -93,10 +93,13 @@ func (c *console) sendTable(ctx echo.Context, media, ext, narrow string, t sheet
 func (c *console) orderTable(ctx context.Context, f order.Filter) sheet.Table {
 	return sheet.Table{Name: "Orders",
 		Header: []string{"order_no", "state", "close_reason", "customer_id", "amount_yuan", "items", "created_at",
-			"time_expire", "due_at", "remark", "attach", "version", "shop", "reference"},
+			"time_expire", "due_at", "remark", "attach", "version", "shop", "reference",
+			"state_zh", "close_reason_zh", "created_at_beijing", "time_expire_beijing", "due_at_beijing"},
 		Titles: []string{"订单号 order_no", "状态 state", "关闭原因 close_reason", "客户 customer_id",
-			"金额(元) amount_yuan", "商品 items", "下单时间 created_at", "支付截止 time_expire", "下次处理 due_at",
-			"备注 remark", "附加数据 attach", "版本 version", "店铺 shop", "店铺单号 reference"},
+			"金额(元) amount_yuan", "商品 items", "下单时间(UTC) created_at", "支付截止(UTC) time_expire",
+			"下次处理(UTC) due_at", "备注 remark", "附加数据 attach", "版本 version", "店铺 shop", "店铺单号 reference",
+			"状态说明 state_zh", "关闭原因说明 close_reason_zh", "下单时间(北京 UTC+8) created_at_beijing",
+			"支付截止(北京 UTC+8) time_expire_beijing", "下次处理(北京 UTC+8) due_at_beijing"},
 		Wide: []string{"order_no", "items", "customer_id", "reference"},
 		Rows: c.orderRows(ctx, f)}
 }
@@ -131,7 +134,24 @@ func orderCells(o *order.Order) []sheet.Cell {
 	return []sheet.Cell{sheet.Text(o.OrderNo), sheet.Text(string(o.State)), sheet.Text(string(o.CloseReason)),
 		sheet.Text(o.CustomerID), sheet.Yuan(o.Total), sheet.Text(strings.Join(items, "; ")), timeCell(o.CreatedAt),
 		timeCell(o.ExpireAt), timeCell(o.DueAt), sheet.Text(o.Remark), sheet.Text(o.Attach), sheet.Count(o.Version),
-		sheet.Text(o.Shop), sheet.Text(o.Reference)}
+		sheet.Text(o.Shop), sheet.Text(o.Reference), sheet.Text(zh.look("order", o.State).Word),
+		closeCell(o.CloseReason), zoneCell(o.CreatedAt), zoneCell(o.ExpireAt), zoneCell(o.DueAt)}
+}
+
+// closeCell is why an order was closed, in words; empty for one that was not.
+func closeCell(why order.CloseReason) sheet.Cell {
+	if why == "" {
+		return sheet.Cell{}
+	}
+	return sheet.Text(zh.word("close." + string(why)))
+}
+
+// zoneCell is a time of Beijing, as people of the shop have it, behind those of UTC that scripts read; empty for none.
+func zoneCell(t time.Time) sheet.Cell {
+	if t.IsZero() {
+		return sheet.Cell{}
+	}
+	return sheet.Text(clock(t))
 }
 
 // timeCell is a time in UTC, empty for none.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -170,4 +171,28 @@ func TestWorkbooksAtOnceAreBounded(t *testing.T) {
 	made.Go(func() { <-begun })
 	want(t, ask(xlsxType), http.StatusUnprocessableEntity, "NEEDS_RANGE")
 	made.Wait()
+}
+
+// Finance reads a file in the shop's own time and words; a script reads it by the columns that it always had.
+func TestTheFileOfOrdersHasTheShopsTimesAndWords(t *testing.T) {
+	d := newDesk(t)
+	d.SKU(t, "mug", 5)
+	o := d.PlaceOne(t, "c1", "mug", 1)
+	csv := d.ask(Viewer, "GET", "/admin/v1/orders", "", "Accept", "text/csv").Body.String()
+	rows := strings.Split(strings.TrimSpace(csv),
+		"\n")
+	if len(rows) != 2 || !strings.Contains(rows[0], "reference,state_zh,close_reason_zh,created_at_beijing") {
+		t.Fatalf("%q", rows)
+	}
+	for _, text := range []string{"pending", "待支付", o.CreatedAt.UTC().Format(time.RFC3339),
+		o.CreatedAt.In(beijing).Format(time.DateTime), o.ExpireAt.In(beijing).Format(time.DateTime)} {
+		if !strings.Contains(rows[1], text) {
+			t.Errorf("no %q in %q", text, rows[1])
+		}
+	}
+	sheets := sheetsOf(t, d.ask(Viewer, "GET", "/ui/orders.xlsx", ""))
+	if head := strings.Join(sheets["Orders"][0], "|"); !strings.Contains(head, "下单时间(UTC) created_at") ||
+		!strings.Contains(head, "下单时间(北京 UTC+8) created_at_beijing") {
+		t.Errorf("%s", head)
+	}
 }
