@@ -58,7 +58,6 @@ func node(t *testing.T, redises *servers.RedisSentinel, i int) *redis.Client {
 // A master that dies takes no timeout along: what came before it and what comes after is run, by the
 // sweep, while the sentinels take more than one to put the replica in its place. All of it over TLS.
 func TestSentinelsMasterDies(t *testing.T) {
-	t.Parallel() // it mostly waits
 	redises := sqldbtest.RedisSentinelTLS(t)
 	s := newShop(map[string]time.Time{})
 	q, w := newWorker(t, redises.URL(2), s, Options{SweepEvery: 300 * time.Millisecond, CloseRate: 10_000})
