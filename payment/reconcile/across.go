@@ -236,7 +236,8 @@ VALUES`, cols, args); err != nil {
 			keys[i] = it.key
 		}
 		_, err := tx.Update(ctx, `UPDATE differences
-SET status = 'RESOLVED', resolution = '`+acrossDays+`', resolved_by = 'reconciler', resolved_at = ?, pending_until = 0
+SET status = 'RESOLVED', resolution = '`+acrossDays+`', resolved_by = 'reconciler', resolved_why = '',
+  resolved_at = ?, pending_until = 0
 WHERE kind IN ('LOCAL_ONLY', 'REFUND_LOCAL_ONLY')
   AND status IN ('OPEN', 'PENDING_NEXT_DAY')
   AND ref IN (`+sqldb.In(len(keys))+`)`, append([]any{r.cfg.Now().UnixMilli()}, sqldb.Args(keys)...)...)

@@ -109,7 +109,7 @@ func (r *Reconciler) endHealed(ctx context.Context, u *run, id string) error {
 	}
 	return r.db.InTx(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Update(ctx, `UPDATE differences
-SET status = 'RESOLVED', resolution = '`+healed+`', resolved_by = 'reconciler', resolved_at = ?
+SET status = 'RESOLVED', resolution = '`+healed+`', resolved_by = 'reconciler', resolved_why = '', resolved_at = ?
 WHERE id = ?
   AND status = 'OPEN'`, r.cfg.Now().UnixMilli(), id)
 		return err

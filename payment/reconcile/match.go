@@ -227,7 +227,7 @@ func (p *pass) page(ctx context.Context, refund bool, query string) error {
 		if err != nil {
 			return err
 		}
-		p.run.progress(stageOurs, side.OursCount, 0)
+		p.run.progress("ours", side.OursCount, 0)
 		if n < oursPage {
 			return nil
 		}

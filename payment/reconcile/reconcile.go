@@ -15,11 +15,9 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/sync/errgroup"
 
 	"orderd/migrations/sqldb"
 	"orderd/migrations/sqldb/failpoint"
@@ -171,8 +169,8 @@ type RunRequest struct {
 	By Cause
 	// confirmedBy is whose confirmation of File this run is: Confirm.
 	confirmedBy string
-	// Progress is called with how far a stage is; total is 0 when it is not known. Calls
-	// come from several goroutines, one at a time. May be nil.
+	// Progress is called with how far a stage is; total is 0 when it is not known.
+	// May be nil.
 	Progress func(stage string, done, total int64)
 }
 
@@ -189,8 +187,6 @@ type run struct {
 	counts   bool                                  // the bill counts for its day: weigh
 	sha1     string                                // of the bill, "" when the day has none
 	onStage  func(stage string, done, total int64) // RunRequest.Progress
-	telling  sync.Mutex                            // guards onStage and reading
-	reading  bool                                  // of the bill
 	// confirmedBy is who confirmed a bill from a file, "" for nobody.
 	confirmedBy string
 	// other is whether the bill of the day before and of the day after counts and is done.
@@ -200,25 +196,11 @@ type run struct {
 	healed int
 }
 
-// stageOurs is the stage of reading our side, the one that goes on beside another.
-const stageOurs = "ours"
-
-// progress reports how far a stage is, to whoever wants to know, one call at a time. Of two
-// stages that go on at once, the bill's is told: it is the longer one.
+// progress reports how far a stage is, to whoever wants to know.
 func (u *run) progress(stage string, done, total int64) {
-	u.telling.Lock()
-	defer u.telling.Unlock()
-	if u.onStage == nil || stage == stageOurs && u.reading {
-		return
+	if u.onStage != nil {
+		u.onStage(stage, done, total)
 	}
-	u.onStage(stage, done, total)
-}
-
-// tellBill says whether the bill is being read.
-func (u *run) tellBill(reading bool) {
-	u.telling.Lock()
-	defer u.telling.Unlock()
-	u.reading = reading
 }
 
 // billTypes are the bills that can be reconciled.
@@ -304,44 +286,25 @@ func (r *Reconciler) reconcile(ctx context.Context, u *run, file io.Reader) (res
 		return Result{}, err
 	}
 	defer func() { _ = rows.close() }() // files that are thrown away
-	first, err := r.newPass(u, dir, seed, rows)
+	totals, err := r.read(u, bill, rows)
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { _ = first.ours.close() }() // files that are thrown away
-	totals, err := r.bothSides(ctx, u, bill, first)
-	if err != nil {
+	if u.sha1 != "" {
+		u.progress("storing", 0, 0)
+		if err := r.saveBill(ctx, u, bill); err != nil {
+			return Result{}, err
+		}
+		failpoint.Hit("recon.saved")
+	}
+	if err := r.weigh(ctx, u); err != nil {
 		return Result{}, err
 	}
-	return r.match(ctx, u, dir, seed, first, totals)
-}
-
-// bothSides reads the bill, and stores it when it is whole; and reads our side meanwhile, because
-// reading it records nothing and neither needs the other.
-func (r *Reconciler) bothSides(ctx context.Context, u *run, bill *os.File, first *pass) (totals Totals, err error) {
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return first.spillOurs(ctx) })
-	u.tellBill(true)
-	both.Go(func() (err error) {
-		totals, err = r.read(ctx, u, bill, first.bill)
-		u.tellBill(false)
-		if err != nil {
-			return err
-		}
-		if u.sha1 != "" {
-			if err := r.saveBill(ctx, u, bill); err != nil {
-				return err
-			}
-			failpoint.Hit("recon.saved")
-		}
-		return r.weigh(ctx, u)
-	})
-	err = both.Wait()
-	return totals, err
+	return r.match(ctx, u, dir, seed, rows, totals)
 }
 
 // read reads the bill into partitions. A day without a bill has no rows.
-func (r *Reconciler) read(ctx context.Context, u *run, bill *os.File, rows *spill) (Totals, error) {
+func (r *Reconciler) read(u *run, bill *os.File, rows *spill) (Totals, error) {
 	if u.sha1 == "" {
 		return Totals{}, nil
 	}
@@ -353,9 +316,6 @@ func (r *Reconciler) read(ctx context.Context, u *run, bill *os.File, rows *spil
 		own: func(outTradeNo string) bool { return r.cfg.Orders.OrderNoOf(outTradeNo) != "" }}
 	return readTrade(bill, w, func(line *row) error {
 		if n++; n%progressEvery == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
 			u.progress("bill", n, 0)
 		}
 		return rows.addRow(line)
@@ -365,10 +325,12 @@ func (r *Reconciler) read(ctx context.Context, u *run, bill *os.File, rows *spil
 // match compares, heals, and compares again when anything was healed, so that the
 // result is that of our rows and the bill as they are in the end. Two passes are the
 // most: only the first heals, and what it could not heal stays open.
-func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, p *pass,
+func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill,
 	totals Totals) (Result, error) {
 	for {
-		if err := r.onePass(ctx, u, p); err != nil {
+		u.pass++
+		p, err := r.onePass(ctx, u, dir, seed, rows)
+		if err != nil {
 			return Result{}, err
 		}
 		payments, refunds, err := p.bridge(totals)
@@ -386,40 +348,36 @@ func (r *Reconciler) match(ctx context.Context, u *run, dir string, seed maphash
 		if u.pass > 1 || u.healed == 0 {
 			return r.result(ctx, u, totals, payments, refunds)
 		}
-		if p, err = r.newPass(u, dir, seed, p.bill); err != nil {
-			return Result{}, err
-		}
-		defer func() { _ = p.ours.close() }()    // files that are thrown away; the second pass is the last
-		if err := p.spillOurs(ctx); err != nil { // again: healing has added to it
-			return Result{}, err
-		}
 	}
 }
 
-// newPass makes the next pass of a run, with no row of ours yet, whose partitions are removed
-// with the folder of the run.
-func (r *Reconciler) newPass(u *run, dir string, seed maphash.Seed, rows *spill) (*pass, error) {
+// onePass reads our side again, because healing has added to it, and compares it with
+// the bill that is on disk. The partitions of ours are removed with the folder of the
+// run.
+//
+// Our side is read last, and not while the bill is: whoever is told of a payment, and a person who
+// ends a difference, goes on meanwhile, and what was read before would undo it.
+func (r *Reconciler) onePass(ctx context.Context, u *run, dir string, seed maphash.Seed, rows *spill) (*pass, error) {
 	from, err := dayStart(u.date)
 	if err != nil {
 		return nil, err
 	}
-	ours, err := newSpill(dir, fmt.Sprintf("ours%d-", u.pass+1), seed, len(rows.files))
+	ours, err := newSpill(dir, fmt.Sprintf("ours%d-", u.pass), seed, len(rows.files))
 	if err != nil {
 		return nil, err
 	}
-	return &pass{r: r, run: u, from: from, to: from.AddDate(0, 0, 1), bill: rows, ours: ours}, nil
-}
-
-// onePass compares the two sides that are on disk.
-func (r *Reconciler) onePass(ctx context.Context, u *run, p *pass) (err error) {
-	u.pass++
+	defer func() { _ = ours.close() }() // files that are thrown away
+	p := &pass{r: r, run: u, from: from, to: from.AddDate(0, 0, 1), bill: rows, ours: ours}
 	if err := r.nextRun(ctx, u); err != nil {
-		return err
+		return nil, err
 	}
 	if u.other, err = r.doneNear(ctx, u.date, u.kind); err != nil {
-		return err
+		return nil, err
 	}
-	return p.join(ctx)
+	if err := p.spillOurs(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.join(ctx)
 }
 
 // obtain fetches the bill, or takes the one that was given, into a file of plain text,

@@ -629,7 +629,7 @@ WHERE out_refund_no IN (`, refunds))
 func (r *Reconciler) settleSeen(ctx context.Context, u *run) error {
 	then := func(tx *sqldb.Tx) error {
 		if _, err := tx.Update(ctx, `UPDATE differences
-SET status = 'RESOLVED', resolved_by = 'reconciler', resolved_at = ?, pending_until = 0,
+SET status = 'RESOLVED', resolved_by = 'reconciler', resolved_why = '', resolved_at = ?, pending_until = 0,
   resolution = CASE WHEN healable = 1 THEN '`+healed+`' ELSE '`+agreed+`' END
 WHERE bill_date = ?
   AND bill_type = ?
