@@ -86,6 +86,9 @@ func TestTotalIsThatOfItsList(t *testing.T) {
 			if err != nil || totalErr != nil || got != want {
 				t.Errorf("%s: %+v, the list has %+v (%v, %v)", name, got, want, err, totalErr)
 			}
+			if db.TiDB() { // its plans are written otherwise
+				continue
+			}
 			query, args := order.TotalStatement(filter, f.Clock.Now())
 			steps, err := db.Explain(t.Context(), query, args...)
 			if err != nil {
