@@ -22,21 +22,20 @@ func (p *pass) join(ctx context.Context) error {
 		err  error
 	}
 	ctx, stop := context.WithCancel(ctx)
-	parts := make([]chan joined, len(p.bill.files))
-	for i := range parts {
-		parts[i] = make(chan joined)
-	}
+	var found [joiners]chan joined // each has every joiners-th partition, in their order
+	parts := len(p.bill.files)
 	var all sync.WaitGroup
 	defer func() { stop(); all.Wait() }()
 	for j := range joiners {
+		found[j] = make(chan joined)
 		all.Go(func() {
 			room := newRoom()
-			for i := j; i < len(parts) && ctx.Err() == nil; i += joiners {
+			for i := j; i < parts && ctx.Err() == nil; i += joiners {
 				part := &pass{r: p.r, run: p.run, from: p.from, to: p.to, bill: p.bill, ours: p.ours}
 				err := part.joinPart(i, room)
 				select {
 				case <-ctx.Done():
-				case parts[i] <- joined{part, err}: // is taken before the next one is begun
+				case found[j] <- joined{part, err}: // is taken before the next one is begun
 				}
 			}
 		})
@@ -46,7 +45,7 @@ func (p *pass) join(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case done = <-parts[i]:
+		case done = <-found[i%joiners]:
 		}
 		if done.err != nil {
 			return done.err
@@ -55,7 +54,7 @@ func (p *pass) join(ctx context.Context) error {
 		if err := p.settle(ctx, false); err != nil {
 			return err
 		}
-		p.run.progress("matching", int64(i+1), int64(len(parts)))
+		p.run.progress("matching", int64(i+1), int64(parts))
 	}
 	return p.settle(ctx, true)
 }
@@ -68,7 +67,6 @@ func (p *pass) take(part *pass) {
 	p.billOnly = append(p.billOnly, part.billOnly...)
 	p.oursOnly = append(p.oursOnly, part.oursOnly...)
 	p.edges = append(p.edges, part.edges...)
-	p.found += part.found
 }
 
 // settle looks up what is on one side alone, and writes what was found: full batches, and

@@ -141,7 +141,6 @@ type pass struct {
 	billOnly []item       // not yet looked up under other days
 	oursOnly []item
 	edges    []pair // matched, not yet looked up in the bills of other days
-	found    int64
 }
 
 // pair is a row of the bill and the one of ours that it is.
@@ -464,7 +463,6 @@ func (p *pass) differ(kind Kind, bill, ours *item, oursFen payment.Fen) {
 	}
 	d.ID = idOf(d)
 	p.pending = append(p.pending, d)
-	p.found++
 }
 
 // neighbour gives the day that WeChat Pay may have a row of ours on instead, by its time

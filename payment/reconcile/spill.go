@@ -188,19 +188,18 @@ func (s *spill) addOurs(refund bool, key, state []byte, amount, at int64) error 
 
 // whole is the content of a partition, once the writing is over, in buf if that is large enough.
 func (s *spill) whole(i int, buf []byte) ([]byte, error) {
-	err := s.out[i].Flush()
-	size := int64(0)
-	if err == nil {
-		size, err = s.files[i].Seek(0, io.SeekEnd)
+	if err := s.out[i].Flush(); err != nil {
+		return nil, fmt.Errorf("partition on disk: %w", err)
+	}
+	size, err := s.files[i].Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("partition on disk: %w", err)
 	}
 	if int64(cap(buf)) < size {
 		buf = make([]byte, size+size/8) // the next one may be a little larger
 	}
 	buf = buf[:size]
-	if err == nil {
-		_, err = s.files[i].ReadAt(buf, 0)
-	}
-	if err != nil && (size > 0 || !errors.Is(err, io.EOF)) {
+	if _, err := s.files[i].ReadAt(buf, 0); err != nil { // of an empty one it reads nothing
 		return nil, fmt.Errorf("partition on disk: %w", err)
 	}
 	return buf, nil
@@ -227,7 +226,7 @@ func recordAt(partition []byte, at int) record {
 	return partition[at+n : at+n+int(size)] //nolint:gosec // eachRecord has seen it
 }
 
-// record is a row as add wrote it, in a buffer that is used again: what is kept of it is its item.
+// record is a row as begin and end wrote it, in a buffer that is used again: what is kept of it is its item.
 type record []byte
 
 func (r record) isRefund() bool { return r[0] == 1 }
